@@ -1,0 +1,94 @@
+//! What can be wrong with a file: one kind per rule that a file can break.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A file that cannot be read as what it should be, with the place and the rule.
+///
+/// Shown as `model.safetensors: tensor "h.0.weight": data_offsets [0, 4] are 4 bytes, I32 [2, 2] needs 16 (at byte 37)`.
+#[derive(Debug)]
+pub struct FormatError {
+    /// The file, as it was given.
+    pub file: PathBuf,
+    /// The tensor, key or field that breaks the rule, as in `tensor "x"` or `field "num_hidden_layers"`.
+    pub item: Option<String>,
+    /// Offset in the file where the fault was found.
+    pub at_byte: Option<u64>,
+    /// The rule that is broken.
+    pub kind: FormatErrorKind,
+    /// What to do, when there is something to do.
+    pub hint: Option<&'static str>,
+}
+
+/// The rule that a file breaks. Each variant says what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatErrorKind {
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Not a regular file (a directory, a pipe, a device).
+    #[error("is {found}, expected a regular file")]
+    NotAFile {
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// Something else is wrong with the bytes; only for text that names found and expected.
+    #[error("{found}; expected {expected}")]
+    Found {
+        /// What the file holds.
+        found: String,
+        /// What the format asks for.
+        expected: String,
+    },
+}
+
+/// Result of reading a file.
+pub type Result<T, E = FormatError> = std::result::Result<T, E>;
+
+impl FormatError {
+    /// An error of `kind` in `file`.
+    pub fn new(file: impl AsRef<Path>, kind: impl Into<FormatErrorKind>) -> Self {
+        Self { file: file.as_ref().to_owned(), item: None, at_byte: None, kind: kind.into(), hint: None }
+    }
+
+    /// Names the tensor, key or field.
+    #[must_use]
+    pub fn item(mut self, item: impl Into<String>) -> Self {
+        self.item = Some(item.into());
+        self
+    }
+
+    /// Says where in the file.
+    #[must_use]
+    pub fn at(mut self, byte: u64) -> Self {
+        self.at_byte = Some(byte);
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file.display())?;
+        if let Some(item) = &self.item {
+            write!(f, "{item}: ")?;
+        }
+        write!(f, "{}", self.kind)?;
+        if let Some(at) = self.at_byte {
+            write!(f, " (at byte {at})")?;
+        }
+        if let Some(hint) = self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FormatError {}

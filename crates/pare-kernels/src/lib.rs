@@ -1,0 +1,3 @@
+//! Loops over packed weights. This crate knows no model.
+
+pub mod pool;

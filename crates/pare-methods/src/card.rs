@@ -1,0 +1,42 @@
+//! What every method says of itself. `pare methods`, the help, the recipe schema and the test matrix come from these.
+
+use pare_model::stats::Stat;
+
+/// The description of one method.
+#[derive(Clone, Copy, Debug)]
+pub struct Card {
+    /// Key in recipes and on the command line, kebab-case.
+    pub name: &'static str,
+    /// The idea in one line.
+    pub about: &'static str,
+    /// Title and arXiv id of the source, or "folklore" with a reason.
+    pub source: &'static str,
+    /// Statistics that must have been observed.
+    pub needs: &'static [Stat],
+    /// What it removes or repairs (empty: everything on its axis).
+    pub grains: &'static [Grain],
+    /// Cost in words: operations and memory.
+    pub cost: &'static str,
+    /// Where it departs from the source.
+    pub departs: &'static str,
+    /// Agreement with the golden from the independent reference, as a relative error (0.0: exact).
+    pub exactness: f64,
+}
+
+/// The size of the unit that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grain {
+    /// One weight of one projection.
+    Weight,
+    /// One FFN channel: its gate row, up row and down column.
+    Channel,
+    /// One KV group: its K and V heads with all their query heads (q rows, o columns).
+    Group,
+    /// The attention part of a block.
+    Attention,
+    /// The feed-forward part of a block.
+    Ffn,
+    /// A whole block.
+    Block,
+}

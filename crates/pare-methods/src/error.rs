@@ -1,0 +1,76 @@
+//! Why a method could not do what was asked.
+
+use pare_model::site::Site;
+use pare_model::stats::Stat;
+
+/// A method's refusal.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MethodError {
+    /// A statistic that the method needs was not observed.
+    #[error("{site}: the statistic {stat:?} was not observed")]
+    MissingStat {
+        /// What is missing.
+        stat: Stat,
+        /// Where.
+        site: Site,
+    },
+    /// Two sizes that must agree do not.
+    #[error("{site}: {what} has {got}, expected {want}")]
+    Shape {
+        /// Where.
+        site: Site,
+        /// Which quantity.
+        what: &'static str,
+        /// What it should be.
+        want: usize,
+        /// What it is.
+        got: usize,
+    },
+    /// A parameter out of its range.
+    #[error("parameter {key}: {why}")]
+    Params {
+        /// The parameter.
+        key: &'static str,
+        /// Found and expected.
+        why: String,
+    },
+    /// A valid request that this method does not serve.
+    #[error("{method} does not work on {what}: {why}")]
+    Unsupported {
+        /// The method.
+        method: &'static str,
+        /// What was asked.
+        what: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Numbers that no method can work with.
+    #[error("{site}: {cause}")]
+    Numeric {
+        /// Where.
+        site: Site,
+        /// What happened.
+        cause: NumericCause,
+    },
+}
+
+/// How numbers failed.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NumericCause {
+    /// A weight or statistic is NaN or infinite.
+    #[error("value {index} is {value}, expected a finite number")]
+    NotFinite {
+        /// Index of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A Cholesky factorisation failed at every damping tried.
+    #[error("the Gram matrix is not positive definite even with damping {damping:e} of its mean diagonal")]
+    NotPositiveDefinite {
+        /// The largest damping that was tried, relative to the mean diagonal.
+        damping: f64,
+    },
+}

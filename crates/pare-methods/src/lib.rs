@@ -1,0 +1,10 @@
+//! Methods: pure functions of weights and statistics, one folder per axis, one file per idea.
+//!
+//! No IO, no clock, no printing, no globals. Methods of different axes never import each other.
+
+pub mod allocate;
+pub mod card;
+pub mod compensate;
+pub mod error;
+pub mod score;
+pub mod view;
