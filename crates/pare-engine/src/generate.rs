@@ -1,0 +1,85 @@
+//! Writing text with a model: one answer, or many sequences side by side.
+
+use crate::progress::{Interrupted, Work};
+use pare_model::forward::{KvCache, Runner, Segment};
+use pare_model::model::Model;
+use pare_model::sample::{Sampler, Sampling};
+
+/// One continuation, token by token.
+///
+/// `take` is called with each new token and says whether to go on. Returns the tokens, without the prompt.
+///
+/// # Errors
+/// [`Interrupted`] when the user stops it.
+///
+/// # Panics
+/// When the prompt is empty or holds a token outside the vocabulary: the caller checks both.
+pub fn continue_text(
+    model: &Model,
+    prompt: &[u32],
+    limit: usize,
+    sampler: &mut Sampler,
+    work: Work<'_>,
+    mut take: impl FnMut(u32) -> bool,
+) -> Result<Vec<u32>, Interrupted> {
+    assert!(!prompt.is_empty(), "a continuation needs at least one token to continue");
+    let mut runner = Runner::new(model, work.pool);
+    let mut caches = [KvCache::new(model, prompt.len() + limit)];
+    let mut written = Vec::with_capacity(limit);
+    runner.hidden(prompt, &[Segment { sequence: 0, start: 0, len: prompt.len() }], &mut caches, None);
+    let mut last_row = prompt.len() - 1;
+    while written.len() < limit {
+        work.interrupt.check()?;
+        let token = sampler.pick(runner.logits(&[last_row]));
+        written.push(token);
+        if !take(token) || written.len() == limit {
+            break;
+        }
+        let start = prompt.len() + written.len() - 1;
+        runner.hidden(&[token], &[Segment { sequence: 0, start, len: 1 }], &mut caches, None);
+        last_row = 0;
+    }
+    Ok(written)
+}
+
+/// Text that the model writes itself: `sequences` of `length` tokens each, all beginning with `first`, sampled side by side.
+///
+/// Sequence `i` draws from its own stream of `seed`, so its text depends on nothing but the model, the seed and `i`.
+///
+/// # Errors
+/// [`Interrupted`] when the user stops it.
+pub fn write_sequences(
+    model: &Model,
+    first: u32,
+    sequences: usize,
+    length: usize,
+    sampling: Sampling,
+    seed: u64,
+    work: Work<'_>,
+) -> Result<Vec<Vec<u32>>, Interrupted> {
+    let mut runner = Runner::new(model, work.pool);
+    let mut caches: Vec<KvCache> = (0..sequences).map(|_| KvCache::new(model, length)).collect();
+    let mut samplers: Vec<Sampler> = (0..sequences)
+        .map(|i| Sampler::new(sampling, pare_model::rng::SplitMix64::stream(seed, i as u64).next_u64()))
+        .collect();
+    let mut texts: Vec<Vec<u32>> = (0..sequences).map(|_| vec![first]).collect();
+    let rows: Vec<usize> = (0..sequences).collect();
+    work.progress.begin("writing text", length as u64 - 1);
+    for start in 0..length.saturating_sub(1) {
+        work.interrupt.check()?;
+        let tokens: Vec<u32> = texts.iter().map(|text| text[start]).collect();
+        let segments: Vec<Segment> = rows.iter().map(|&sequence| Segment { sequence, start, len: 1 }).collect();
+        runner.hidden(&tokens, &segments, &mut caches, None);
+        // A few rows at a time: the logits of all would be the largest buffer of the program.
+        for rows in rows.chunks(16) {
+            let logits = runner.logits(rows);
+            for (&sequence, logits) in rows.iter().zip(logits.chunks_exact(model.architecture.vocab)) {
+                let token = samplers[sequence].pick(logits);
+                texts[sequence].push(token);
+            }
+        }
+        work.progress.advance(1, "");
+    }
+    work.progress.end();
+    Ok(texts)
+}

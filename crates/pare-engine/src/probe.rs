@@ -1,0 +1,102 @@
+//! Running the generated probes on a model.
+
+use crate::progress::{Interrupted, Work};
+use pare_format::tokenizer::Tokenizer;
+use pare_methods::metric::perplexity::surprise;
+use pare_methods::metric::probes::{Probe, Task};
+use pare_model::forward::{KvCache, Runner, Segment};
+use pare_model::model::Model;
+use pare_model::sample::argmax;
+use std::collections::BTreeMap;
+
+/// How many tasks of each probe, and from which seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Tasks per probe.
+    pub tasks: usize,
+    /// Seed of the tasks.
+    pub seed: u64,
+}
+
+/// Accuracy per probe: `addition` by likelihood among four answers (chance is 0.25), `addition_generated` by greedy decoding.
+pub type Accuracies = BTreeMap<String, f64>;
+
+struct Encoded {
+    prompt: Vec<u32>,
+    /// The right one first.
+    answers: Vec<Vec<u32>>,
+}
+
+fn encode(tokenizer: &Tokenizer, task: &Task) -> Result<Encoded, pare_format::FormatError> {
+    // The prompt's last space goes to the answer: models of this kind write words with the space before them.
+    let prompt = task.prompt.trim_end_matches(' ');
+    let space = &task.prompt[prompt.len()..];
+    let answers = std::iter::once(&task.answer)
+        .chain(&task.wrong)
+        .map(|answer| tokenizer.encode(&format!("{space}{answer}\n"), false))
+        .collect::<Result<_, _>>()?;
+    Ok(Encoded { prompt: tokenizer.encode(prompt, false)?, answers })
+}
+
+/// Runs every probe.
+///
+/// # Errors
+/// A text that the tokenizer refuses; [`Interrupted`] when the user stops it.
+pub fn run(model: &Model, tokenizer: &Tokenizer, series: Series, work: Work<'_>) -> Result<Accuracies, crate::Error> {
+    let mut accuracies = Accuracies::new();
+    work.progress.begin("probing", (Probe::ALL.len() * series.tasks) as u64);
+    for probe in Probe::ALL {
+        let tasks = (0..series.tasks)
+            .map(|index| encode(tokenizer, &probe.task(series.seed, index)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut likely = 0;
+        let mut generated = 0;
+        for task in &tasks {
+            work.interrupt.check()?;
+            let (by_likelihood, by_generation) = answer(model, task, work)?;
+            likely += usize::from(by_likelihood);
+            generated += usize::from(by_generation);
+            work.progress.advance(1, probe.name());
+        }
+        let share = |right: usize| right as f64 / series.tasks.max(1) as f64;
+        accuracies.insert(probe.name().to_owned(), share(likely));
+        accuracies.insert(format!("{}_generated", probe.name()), share(generated));
+    }
+    work.progress.end();
+    Ok(accuracies)
+}
+
+/// Whether the right answer is the most likely, and whether greedy decoding writes it.
+fn answer(model: &Model, task: &Encoded, work: Work<'_>) -> Result<(bool, bool), Interrupted> {
+    let longest = task.answers.iter().map(Vec::len).max().unwrap_or(0);
+    let start = task.prompt.len();
+    let mut caches = [KvCache::new(model, start + longest)];
+    let mut runner = Runner::new(model, work.pool);
+    runner.hidden(&task.prompt, &[Segment { sequence: 0, start: 0, len: start }], &mut caches, None);
+    let after_prompt = runner.logits(&[start - 1]).to_vec();
+    let vocab = model.architecture.vocab;
+
+    let mut best: Option<(usize, f64)> = None;
+    let mut greedy_is_right = false;
+    for (index, answer) in task.answers.iter().enumerate() {
+        // Greedy decoding writes the answer exactly when each of its tokens is the most likely one after the tokens before.
+        let mut greedy = argmax(&after_prompt) == answer[0] as usize;
+        let mut nats = surprise(&after_prompt, answer[0]);
+        if answer.len() > 1 {
+            let fed = &answer[..answer.len() - 1];
+            runner.hidden(fed, &[Segment { sequence: 0, start, len: fed.len() }], &mut caches, None);
+            let rows: Vec<usize> = (0..fed.len()).collect();
+            for (logits, &next) in runner.logits(&rows).chunks_exact(vocab).zip(&answer[1..]) {
+                nats += surprise(logits, next);
+                greedy &= argmax(logits) == next as usize;
+            }
+        }
+        if best.is_none_or(|(_, least)| nats < least) {
+            best = Some((index, nats));
+        }
+        if index == 0 {
+            greedy_is_right = greedy;
+        }
+    }
+    Ok((best.is_some_and(|(index, _)| index == 0), greedy_is_right))
+}

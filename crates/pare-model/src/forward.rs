@@ -1,0 +1,351 @@
+//! The forward pass: one for all storages, for one row or thousands, for one sequence or many side by side.
+//!
+//! Rows are tokens. A batch is a list of [`Segment`]s, each a run of consecutive tokens of one sequence whose earlier tokens are in
+//! that sequence's [`KvCache`]. Prefill is one long segment, decoding is a segment of one token, calibration is many segments. The
+//! numbers of a row do not depend on the other rows of its batch: every kernel folds in an order fixed by the row alone.
+
+use crate::block::{Attention, Block, Ffn, Mixer};
+use crate::model::{Architecture, Model};
+use crate::rope::RopeTable;
+use crate::site::Point;
+use pare_kernels::attention::{AttentionSegment, KvBlock, attend_segments};
+use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
+use pare_kernels::pool::Pool;
+
+/// Consecutive tokens of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Which of the caches belongs to the sequence.
+    pub sequence: usize,
+    /// Position of its first token: how many tokens the cache holds.
+    pub start: usize,
+    /// How many tokens.
+    pub len: usize,
+}
+
+/// Keys and values of one sequence, for each block.
+#[derive(Debug)]
+pub struct KvCache {
+    blocks: Vec<KvBlock>,
+}
+
+impl KvCache {
+    /// An empty cache for up to `capacity` tokens of `model`.
+    pub fn new(model: &Model, capacity: usize) -> Self {
+        Self::of_blocks(&model.blocks, model.architecture.head_dim, capacity)
+    }
+
+    /// An empty cache for a run of blocks alone.
+    pub fn of_blocks(blocks: &[Block], head_dim: usize, capacity: usize) -> Self {
+        let groups = |block: &Block| block.attention().map_or(0, |attention| attention.groups);
+        Self { blocks: blocks.iter().map(|block| KvBlock::new(groups(block), head_dim, capacity)).collect() }
+    }
+
+    /// Forgets every token.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Forgets the tokens from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        for block in &mut self.blocks {
+            block.truncate(len);
+        }
+    }
+
+    /// How many tokens it has room for.
+    pub fn capacity(&self) -> usize {
+        self.blocks.first().map_or(usize::MAX, KvBlock::capacity)
+    }
+}
+
+/// Sees activations as they pass. `width` values per token.
+pub trait Observer {
+    /// The input of a linear map.
+    fn input(&mut self, block: usize, point: Point, x: &[f32], width: usize);
+    /// The residual stream around a part: before it, and after its output was added.
+    fn part(&mut self, block: usize, point: Point, before: &[f32], after: &[f32], width: usize);
+}
+
+/// Buffers of a forward pass, grown to the largest batch seen and then reused.
+#[derive(Debug)]
+pub struct Scratch {
+    normed: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    mixed: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    part: Vec<f32>,
+    segments: Vec<AttentionSegment>,
+    rope: RopeTable,
+}
+
+impl Scratch {
+    /// Empty buffers for models of `architecture`.
+    pub fn new(architecture: &Architecture) -> Self {
+        Self {
+            normed: Vec::new(),
+            queries: Vec::new(),
+            keys: Vec::new(),
+            values: Vec::new(),
+            mixed: Vec::new(),
+            gate: Vec::new(),
+            up: Vec::new(),
+            part: Vec::new(),
+            segments: Vec::new(),
+            rope: RopeTable::new(&architecture.rope, architecture.head_dim),
+        }
+    }
+}
+
+/// The first `len` values of `buffer`, which grows when it is too small and never shrinks.
+fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+fn norm_rows(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(gain.len()).zip(y.chunks_exact_mut(gain.len())) {
+        rms_norm(x, gain, eps, y);
+    }
+}
+
+/// Everything a block needs besides its weights.
+pub struct Context<'a> {
+    /// Sizes and constants of the model.
+    pub architecture: &'a Architecture,
+    /// Threads.
+    pub pool: &'a Pool,
+    /// Buffers.
+    pub scratch: &'a mut Scratch,
+}
+
+impl Block {
+    /// Runs the block over the residual stream `x` `[T, C]`, in place.
+    ///
+    /// `index` names the block to the observer; `slot` is its place in the caches.
+    pub fn forward(
+        &self,
+        (index, slot): (usize, usize),
+        x: &mut [f32],
+        segments: &[Segment],
+        caches: &mut [KvCache],
+        context: &mut Context<'_>,
+        mut observer: Option<&mut dyn Observer>,
+    ) {
+        let width = context.architecture.hidden;
+        let before = observer.is_some().then(|| x.to_vec());
+        if let Some(Mixer::Attention(attention)) = &self.mixer {
+            attention.forward((index, slot), x, segments, caches, context, &mut observer);
+        }
+        let between = observer.is_some().then(|| x.to_vec());
+        if let Some(ffn) = &self.ffn {
+            ffn.forward(index, x, context, &mut observer);
+        }
+        if let (Some(observer), Some(before), Some(between)) = (observer, before, between) {
+            if self.mixer.is_some() {
+                observer.part(index, Point::AttentionPart, &before, &between, width);
+            }
+            if self.ffn.is_some() {
+                observer.part(index, Point::FfnPart, &between, x, width);
+            }
+            observer.part(index, Point::BlockPart, &before, x, width);
+        }
+    }
+}
+
+impl Attention {
+    fn forward(
+        &self,
+        (index, slot): (usize, usize),
+        x: &mut [f32],
+        segments: &[Segment],
+        caches: &mut [KvCache],
+        context: &mut Context<'_>,
+        observer: &mut Option<&mut dyn Observer>,
+    ) {
+        let Context { architecture, pool, scratch } = context;
+        let (hidden, head_dim) = (architecture.hidden, architecture.head_dim);
+        let tokens = x.len() / hidden;
+        let (query_width, key_width) = (self.heads * head_dim, self.groups * head_dim);
+
+        let normed = room(&mut scratch.normed, tokens * hidden);
+        norm_rows(x, &self.norm, architecture.norm_eps, normed);
+        if let Some(observer) = observer {
+            observer.input(index, Point::AttentionIn, normed, hidden);
+        }
+        let queries = room(&mut scratch.queries, tokens * query_width);
+        let keys = room(&mut scratch.keys, tokens * key_width);
+        let values = room(&mut scratch.values, tokens * key_width);
+        self.q.apply(normed, queries, pool);
+        self.k.apply(normed, keys, pool);
+        self.v.apply(normed, values, pool);
+
+        let reach = segments.iter().map(|segment| segment.start + segment.len).max().unwrap_or(0);
+        scratch.rope.reserve(reach);
+        scratch.segments.clear();
+        let mut first_row = 0;
+        for segment in segments {
+            let cache = &mut caches[segment.sequence].blocks[slot];
+            cache.truncate(segment.start);
+            for offset in 0..segment.len {
+                let (row, position) = (first_row + offset, segment.start + offset);
+                let (cosines, sines) = scratch.rope.at(position);
+                let query = &mut queries[row * query_width..(row + 1) * query_width];
+                turn_heads(query, self.q_norm.as_deref(), architecture.norm_eps, (cosines, sines));
+                let key = &mut keys[row * key_width..(row + 1) * key_width];
+                turn_heads(key, self.k_norm.as_deref(), architecture.norm_eps, (cosines, sines));
+                cache.append(position, key, &values[row * key_width..(row + 1) * key_width]);
+            }
+            scratch.segments.push(AttentionSegment {
+                cache: segment.sequence,
+                first_row,
+                rows: segment.len,
+                start: segment.start,
+            });
+            first_row += segment.len;
+        }
+
+        let mixed = room(&mut scratch.mixed, tokens * query_width);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let cache_of = |sequence: usize| &caches[sequence].blocks[slot];
+        attend_segments(&cache_of, &scratch.segments, queries, self.heads, scale, mixed, pool);
+        if let Some(observer) = observer {
+            observer.input(index, Point::AttentionOut, mixed, query_width);
+        }
+        let part = room(&mut scratch.part, tokens * hidden);
+        self.o.apply(mixed, part, pool);
+        add(x, part);
+    }
+}
+
+/// Norms (qwen3) and rotates every head of one row.
+fn turn_heads(row: &mut [f32], gain: Option<&[f32]>, eps: f32, (cosines, sines): (&[f32], &[f32])) {
+    for head in row.chunks_exact_mut(2 * cosines.len()) {
+        if let Some(gain) = gain {
+            // Heads are short: a copy on the stack is cheaper than a second pass with its own kernel.
+            let mut copy = [0.0f32; 512];
+            let copy = &mut copy[..head.len()];
+            copy.copy_from_slice(head);
+            rms_norm(copy, gain, eps, head);
+        }
+        rotate(head, cosines, sines);
+    }
+}
+
+impl Ffn {
+    fn forward(
+        &self,
+        index: usize,
+        x: &mut [f32],
+        context: &mut Context<'_>,
+        observer: &mut Option<&mut dyn Observer>,
+    ) {
+        let Context { architecture, pool, scratch } = context;
+        let hidden = architecture.hidden;
+        let tokens = x.len() / hidden;
+        let width = self.width();
+        let normed = room(&mut scratch.normed, tokens * hidden);
+        norm_rows(x, &self.norm, architecture.norm_eps, normed);
+        if let Some(observer) = observer {
+            observer.input(index, Point::FfnIn, normed, hidden);
+        }
+        let gate = room(&mut scratch.gate, tokens * width);
+        let up = room(&mut scratch.up, tokens * width);
+        self.gate.apply(normed, gate, pool);
+        self.up.apply(normed, up, pool);
+        silu_product(gate, up);
+        if let Some(observer) = observer {
+            observer.input(index, Point::FfnOut, gate, width);
+        }
+        let part = room(&mut scratch.part, tokens * hidden);
+        self.down.apply(gate, part, pool);
+        add(x, part);
+    }
+}
+
+/// A model with the buffers to run it.
+pub struct Runner<'m> {
+    model: &'m Model,
+    pool: &'m Pool,
+    scratch: Scratch,
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl<'m> Runner<'m> {
+    /// A runner for `model`.
+    pub fn new(model: &'m Model, pool: &'m Pool) -> Self {
+        let scratch = Scratch::new(&model.architecture);
+        Self { model, pool, scratch, hidden: Vec::new(), normed: Vec::new(), logits: Vec::new() }
+    }
+
+    /// The model that it runs.
+    pub fn model(&self) -> &'m Model {
+        self.model
+    }
+
+    /// The embeddings of `tokens`, `[T, C]`.
+    ///
+    /// # Panics
+    /// When a token is not below the size of the vocabulary: tokens from outside are checked where they enter.
+    pub fn embed(model: &Model, tokens: &[u32], x: &mut [f32]) {
+        for (&token, row) in tokens.iter().zip(x.chunks_exact_mut(model.architecture.hidden)) {
+            model.embedding.decode_row(token as usize, row);
+        }
+    }
+
+    /// Runs `tokens` (the segments' tokens, one segment after the other) through all blocks.
+    ///
+    /// Returns the residual stream after the last block, before the last norm, `[T, C]`.
+    pub fn hidden(
+        &mut self,
+        tokens: &[u32],
+        segments: &[Segment],
+        caches: &mut [KvCache],
+        mut observer: Option<&mut dyn Observer>,
+    ) -> &[f32] {
+        let Self { model, pool, scratch, hidden, .. } = self;
+        let x = room(hidden, tokens.len() * model.architecture.hidden);
+        Self::embed(model, tokens, x);
+        let mut context = Context { architecture: &model.architecture, pool, scratch };
+        for (index, block) in model.blocks.iter().enumerate() {
+            let observer = observer.as_mut().map(|observer| &mut **observer as &mut dyn Observer);
+            block.forward((index, index), x, segments, caches, &mut context, observer);
+        }
+        x
+    }
+
+    /// Logits `[rows.len(), V]` of some rows of the last [`Runner::hidden`].
+    pub fn logits(&mut self, rows: &[usize]) -> &mut [f32] {
+        let width = self.model.architecture.hidden;
+        let normed = room(&mut self.normed, rows.len() * width);
+        for (&row, normed) in rows.iter().zip(normed.chunks_exact_mut(width)) {
+            let x = &self.hidden[row * width..(row + 1) * width];
+            rms_norm(x, &self.model.final_norm, self.model.architecture.norm_eps, normed);
+        }
+        project(self.model, normed, room(&mut self.logits, rows.len() * self.model.architecture.vocab), self.pool)
+    }
+}
+
+/// Logits `[T, V]` of rows of the residual stream after the last block, `[T, C]`.
+pub fn logits_of(model: &Model, x: &[f32], pool: &Pool) -> Vec<f32> {
+    let mut normed = vec![0.0; x.len()];
+    norm_rows(x, &model.final_norm, model.architecture.norm_eps, &mut normed);
+    let mut logits = vec![0.0; x.len() / model.architecture.hidden * model.architecture.vocab];
+    project(model, &normed, &mut logits, pool);
+    logits
+}
+
+fn project<'l>(model: &Model, normed: &[f32], logits: &'l mut [f32], pool: &Pool) -> &'l mut [f32] {
+    match &model.head {
+        Some(head) => head.apply(normed, logits, pool),
+        None => model.embedding.multiply(normed, logits, pool),
+    }
+    logits
+}

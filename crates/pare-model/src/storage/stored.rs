@@ -1,0 +1,153 @@
+//! Values as a file holds them, row by row, decoded when they are used. Loading costs nothing but the map.
+
+use crate::weight::{Exact, Weight};
+use pare_format::map::Bytes;
+use pare_kernels::blocks::BlockType;
+use pare_kernels::pool::Pool;
+use pare_kernels::rows::{RowSource, multiply_rows};
+use std::sync::Arc;
+
+/// How a file encodes numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE single precision, little endian.
+    F32,
+    /// IEEE half precision, little endian.
+    F16,
+    /// bfloat16, little endian.
+    Bf16,
+    /// A GGUF block format.
+    Block(BlockType),
+}
+
+impl Element {
+    /// Values and bytes of the smallest piece that can be decoded alone.
+    fn piece(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Block(block) => (block.values_per_block(), block.bytes_per_block()),
+        }
+    }
+
+    /// Bytes of `values` numbers; none when they are no whole number of blocks.
+    pub fn bytes_of(self, values: usize) -> Option<usize> {
+        let (per_piece, bytes) = self.piece();
+        if !values.is_multiple_of(per_piece) {
+            return None;
+        }
+        (values / per_piece).checked_mul(bytes)
+    }
+
+    /// Short name, as in `f16`, `q4_1`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Block(block) => block.name(),
+        }
+    }
+
+    /// Decodes `out.len()` values from `bytes`, which hold exactly them.
+    fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = f32::from_le_bytes(*raw);
+                }
+            }
+            Self::F16 => {
+                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *value = half::f16::from_le_bytes(*raw).to_f32();
+                }
+            }
+            Self::Bf16 => {
+                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *value = half::bf16::from_le_bytes(*raw).to_f32();
+                }
+            }
+            Self::Block(block) => block.decode(bytes, out),
+        }
+    }
+}
+
+/// A weight `[out, in]` in the bytes of a file.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    element: Element,
+    shape: [usize; 2],
+    bytes: Bytes,
+    /// Row `o` of the weight is row `order[o]` of the file, when the file keeps another order.
+    order: Option<Arc<[u32]>>,
+}
+
+impl Stored {
+    /// Takes `bytes` as a `[out, in]` matrix; none when they are too few or too many, or a row is no whole number of blocks.
+    pub fn new(element: Element, shape: [usize; 2], bytes: Bytes) -> Option<Self> {
+        let row_bytes = element.bytes_of(shape[1])?;
+        (row_bytes.checked_mul(shape[0])? == bytes.len()).then_some(Self { element, shape, bytes, order: None })
+    }
+
+    /// The same weight with its rows in another order: row `o` becomes what was row `order[o]`.
+    ///
+    /// # Panics
+    /// When `order` does not name every row: a programmer's mistake.
+    #[must_use]
+    #[track_caller]
+    pub fn with_row_order(mut self, order: Arc<[u32]>) -> Self {
+        assert_eq!(order.len(), self.shape[0], "one entry per row");
+        self.order = Some(order);
+        self
+    }
+
+    /// How the file encodes the numbers.
+    pub fn element(&self) -> Element {
+        self.element
+    }
+}
+
+impl RowSource for Stored {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
+        let row = self.order.as_ref().map_or(row, |order| order[row] as usize);
+        let (per_piece, bytes) = self.element.piece();
+        let row_bytes = self.shape[1] / per_piece * bytes;
+        let first = row * row_bytes + start / per_piece * bytes;
+        let last = first + out.len() / per_piece * bytes;
+        self.element.decode(&self.bytes[first..last], out);
+    }
+}
+
+impl Weight for Stored {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn multiply(&self, x: &[f32], y: &mut [f32], pool: &Pool) {
+        multiply_rows(self, x, y, pool);
+    }
+
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        self.decode(row, 0, out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn name(&self) -> &'static str {
+        self.element.name()
+    }
+
+    fn exact_in(&self) -> Exact {
+        match self.element {
+            Element::F16 => Exact::F16,
+            Element::Bf16 => Exact::Bf16,
+            Element::F32 | Element::Block(_) => Exact::F32,
+        }
+    }
+}
