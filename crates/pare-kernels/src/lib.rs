@@ -1,3 +1,24 @@
-//! Loops over packed weights. This crate knows no model.
+//! Loops over packed weights: matrix products, attention, norms. This crate knows no model.
+//!
+//! One law: every linear map is `y[t,o] = fold over i = 0..in, in that order, of acc = fma(x[t,i], w[o,i], acc)`, from
+//! `acc = 0.0`, in f32, one rounding per step. SIMD lanes run across outputs, never across `i`, so any instruction set,
+//! layout, tile, number of rows and number of threads gives the same bits.
 
+pub mod attention;
+pub mod blocks;
+pub mod elementwise;
+pub mod gram;
+pub mod isa;
+mod memory;
+pub mod panels;
 pub mod pool;
+pub mod rows;
+mod shared;
+pub mod tile;
+
+pub use attention::{AttentionScratch, KvBlock};
+pub use blocks::BlockType;
+pub use isa::Isa;
+pub use panels::{PanelType, Panels};
+pub use pool::Pool;
+pub use rows::{RowSource, multiply_rows};

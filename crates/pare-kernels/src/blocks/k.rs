@@ -1,0 +1,64 @@
+//! The blocks of 256.
+
+use super::plain::half_at;
+
+/// The 6-bit scale and minimum of group `group` of 8, packed in 12 bytes.
+#[inline(always)]
+fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
+    let (scale, minimum) = if group < 4 {
+        (packed[group] & 0x3f, packed[group + 4] & 0x3f)
+    } else {
+        let low = packed[group + 4];
+        ((low & 0x0f) | (packed[group - 4] >> 2 & 0x30), (low >> 4) | (packed[group] >> 2 & 0x30))
+    };
+    (f32::from(scale), f32::from(minimum))
+}
+
+#[inline(always)]
+pub(super) fn q4(block: &[u8; 144], out: &mut [f32; 256]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let (packed, codes) = (&block[4..16], &block[16..]);
+    let (groups, _) = out.as_chunks_mut::<32>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let (scale, minimum) = scale_and_minimum(packed, group);
+        let (scale, minimum) = (d * scale, dmin * minimum);
+        let shift = group % 2 * 4;
+        for (value, &code) in values.iter_mut().zip(&codes[group / 2 * 32..][..32]) {
+            *value = scale * f32::from(code >> shift & 0x0f) - minimum;
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn q5(block: &[u8; 176], out: &mut [f32; 256]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let (packed, high, codes) = (&block[4..16], &block[16..48], &block[48..]);
+    let (groups, _) = out.as_chunks_mut::<32>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let (scale, minimum) = scale_and_minimum(packed, group);
+        let (scale, minimum) = (d * scale, dmin * minimum);
+        let shift = group % 2 * 4;
+        for ((value, &code), &high) in values.iter_mut().zip(&codes[group / 2 * 32..][..32]).zip(high) {
+            *value = scale * f32::from((code >> shift & 0x0f) | (high >> group & 1) << 4) - minimum;
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn q6(block: &[u8; 210], out: &mut [f32; 256]) {
+    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half_at(block, 208));
+    let (groups, _) = out.as_chunks_mut::<32>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let (half, quarter) = (group / 4, group % 4);
+        let low = &low[half * 64 + quarter % 2 * 32..][..32];
+        let high = &high[half * 32..][..32];
+        let (low_shift, high_shift) = (quarter / 2 * 4, quarter * 2);
+        for sixteen in 0..2 {
+            let scale = d * f32::from(scales[group * 2 + sixteen] as i8);
+            for i in sixteen * 16..sixteen * 16 + 16 {
+                let code = (low[i] >> low_shift & 0x0f) | (high[i] >> high_shift & 3) << 4;
+                values[i] = scale * (i32::from(code) - 32) as f32;
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Zeroed memory aligned to a cache line, or to a huge page when it is large.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+const LINE: usize = 64;
+const HUGE: usize = 2 << 20;
+
+/// Plain numbers for which all-zero bytes are a value.
+pub(crate) trait Plain: Copy {}
+
+impl Plain for f32 {}
+impl Plain for u16 {}
+
+/// A fixed number of values, zero at first, aligned to 64 bytes at least.
+pub(crate) struct Aligned<T: Plain> {
+    start: NonNull<T>,
+    length: usize,
+    layout: Layout,
+}
+
+// SAFETY: it owns its memory as a `Vec` would, and `Plain` values have no ties to a thread.
+unsafe impl<T: Plain + Send> Send for Aligned<T> {}
+// SAFETY: shared use only reads.
+unsafe impl<T: Plain + Sync> Sync for Aligned<T> {}
+
+impl<T: Plain> Aligned<T> {
+    pub(crate) fn zeroed(length: usize) -> Self {
+        let bytes = length.checked_mul(size_of::<T>()).expect("the number of bytes fits usize");
+        let align = if bytes >= 2 * HUGE { HUGE } else { LINE };
+        let layout = Layout::from_size_align(bytes.max(LINE), align).expect("the number of bytes fits isize");
+        // SAFETY: the layout is never of size zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start.cast::<T>()) else { handle_alloc_error(layout) };
+        Aligned { start, length, layout }
+    }
+}
+
+impl<T: Plain> std::ops::Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `length` values were allocated and zeroed, and zero is a value of `T`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Plain> std::ops::DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Plain> Drop for Aligned<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `zeroed` with this very layout.
+        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+    }
+}
+
+impl<T: Plain> std::fmt::Debug for Aligned<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Aligned({} values)", self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_and_aligned() {
+        for length in [0usize, 1, 1000, 3 << 20] {
+            let memory = Aligned::<f32>::zeroed(length);
+            assert_eq!(memory.len(), length);
+            assert_eq!(memory.as_ptr() as usize % LINE, 0);
+            assert!(memory.iter().all(|&value| value.to_bits() == 0));
+        }
+    }
+}
