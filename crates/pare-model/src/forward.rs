@@ -8,7 +8,7 @@ use crate::block::{Attention, Block, Ffn, Mixer};
 use crate::model::{Architecture, Model};
 use crate::rope::RopeTable;
 use crate::site::Point;
-use pare_kernels::attention::{AttentionSegment, KvBlock, attend_segments};
+use pare_kernels::attention::{AttentionScratch, KvBlock};
 use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
 use pare_kernels::pool::Pool;
 
@@ -78,7 +78,7 @@ pub struct Scratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     part: Vec<f32>,
-    segments: Vec<AttentionSegment>,
+    attention: AttentionScratch,
     rope: RopeTable,
 }
 
@@ -94,7 +94,7 @@ impl Scratch {
             gate: Vec::new(),
             up: Vec::new(),
             part: Vec::new(),
-            segments: Vec::new(),
+            attention: AttentionScratch::new(),
             rope: RopeTable::new(&architecture.rope, architecture.head_dim),
         }
     }
@@ -187,33 +187,27 @@ impl Attention {
 
         let reach = segments.iter().map(|segment| segment.start + segment.len).max().unwrap_or(0);
         scratch.rope.reserve(reach);
-        scratch.segments.clear();
+        let mixed = room(&mut scratch.mixed, tokens * query_width);
+        let scale = 1.0 / (head_dim as f32).sqrt();
         let mut first_row = 0;
         for segment in segments {
             let cache = &mut caches[segment.sequence].blocks[slot];
             cache.truncate(segment.start);
             for offset in 0..segment.len {
                 let (row, position) = (first_row + offset, segment.start + offset);
-                let (cosines, sines) = scratch.rope.at(position);
+                let turn = scratch.rope.at(position);
                 let query = &mut queries[row * query_width..(row + 1) * query_width];
-                turn_heads(query, self.q_norm.as_deref(), architecture.norm_eps, (cosines, sines));
+                turn_heads(query, self.q_norm.as_deref(), architecture.norm_eps, turn);
                 let key = &mut keys[row * key_width..(row + 1) * key_width];
-                turn_heads(key, self.k_norm.as_deref(), architecture.norm_eps, (cosines, sines));
+                turn_heads(key, self.k_norm.as_deref(), architecture.norm_eps, turn);
                 cache.append(position, key, &values[row * key_width..(row + 1) * key_width]);
             }
-            scratch.segments.push(AttentionSegment {
-                cache: segment.sequence,
-                first_row,
-                rows: segment.len,
-                start: segment.start,
-            });
+            let rows = first_row * query_width..(first_row + segment.len) * query_width;
+            let heads_per_group = self.heads / self.groups;
+            let (queries, mixed) = (&queries[rows.clone()], &mut mixed[rows]);
+            cache.attend(queries, segment.start, heads_per_group, scale, &mut scratch.attention, mixed, pool);
             first_row += segment.len;
         }
-
-        let mixed = room(&mut scratch.mixed, tokens * query_width);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let cache_of = |sequence: usize| &caches[sequence].blocks[slot];
-        attend_segments(&cache_of, &scratch.segments, queries, self.heads, scale, mixed, pool);
         if let Some(observer) = observer {
             observer.input(index, Point::AttentionOut, mixed, query_width);
         }

@@ -1,0 +1,76 @@
+//! Why the engine stopped.
+
+use crate::progress::Interrupted;
+use pare_model::site::Site;
+use pare_model::stats::Stat;
+
+/// An engine error. [`Error::is_bad_input`] tells a bad file or option from a failure of the machine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that is not what it should be.
+    #[error(transparent)]
+    Format(#[from] pare_format::FormatError),
+    /// A recipe that cannot be used.
+    #[error(transparent)]
+    BadRecipe(#[from] crate::recipe::RecipeError),
+    /// A method refused.
+    #[error(transparent)]
+    Method(#[from] pare_methods::error::MethodError),
+    /// A plan that does not fit the model.
+    #[error(transparent)]
+    Plan(#[from] pare_model::plan::PlanError),
+    /// The user stopped the work.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// A target that cannot be met.
+    #[error("--keep {keep}: {why}")]
+    Keep {
+        /// What was asked.
+        keep: f64,
+        /// Why it cannot be.
+        why: String,
+    },
+    /// An activation overflowed or was never a number.
+    #[error("{site}: {stat:?} of channel {index} is {value}; the model's weights or activations are not finite")]
+    NotFinite {
+        /// Where.
+        site: Site,
+        /// Which statistic.
+        stat: Stat,
+        /// Which channel.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// The texts cannot be used.
+    #[error("{0}")]
+    Text(String),
+    /// A recipe that was not checked: a mistake in pare.
+    #[error("the recipe was not checked before it was used; please report this")]
+    Recipe,
+    /// Writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The request cannot be carried out as asked.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// Whether the fault is in what was given (exit code 2), not in the machine or the run (exit code 1).
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Format(error) => !matches!(error.kind, pare_format::FormatErrorKind::Io(_)),
+            Self::BadRecipe(_) | Self::Keep { .. } | Self::Text(_) | Self::NotFinite { .. } | Self::Refused(_) => true,
+            Self::Method(error) => !matches!(error, pare_methods::error::MethodError::Numeric { .. }),
+            Self::Plan(_) => true,
+            Self::Interrupted(_) | Self::Recipe | Self::Io { .. } => false,
+        }
+    }
+}
