@@ -175,6 +175,7 @@ impl Panels {
                 let tile = Tile {
                     x: x.as_ptr(),
                     x_stride: self.inn,
+                    x_step: 1,
                     rows,
                     panel: stored.at(panel * each),
                     panel_stride: each,
@@ -215,6 +216,7 @@ impl Panels {
                 let tile = Tile {
                     x: x[first * self.inn + start..].as_ptr(),
                     x_stride: self.inn,
+                    x_step: 1,
                     rows: cut.min(rows - first),
                     panel: values.as_ptr().cast(),
                     panel_stride: 0,
@@ -225,7 +227,7 @@ impl Panels {
                     accumulate: start > 0,
                 };
                 // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-                unsafe { multiply_rows_of(isa, tile) };
+                unsafe { multiply_rows_of::<false>(isa, tile) };
                 start += depth;
                 if start == self.inn {
                     break;

@@ -22,6 +22,8 @@ pub(crate) const BF16: u8 = 2;
 pub(crate) struct Tile {
     pub(crate) x: *const f32,
     pub(crate) x_stride: usize,
+    /// Values of `x` from one `k` to the next: 1 unless the kernel is told that it runs `ACROSS`, where `x_stride` is 1.
+    pub(crate) x_step: usize,
     pub(crate) rows: usize,
     pub(crate) panel: *const u8,
     /// Bytes from one panel to the next; unused for one panel.
@@ -82,9 +84,9 @@ pub fn multiply_panel_on(
     assert!(panel.len() / PANEL >= depth, "the panel is too short: {} values", panel.len());
     assert!(y.len() >= span(rows, y_stride, width), "y is too short: {} values", y.len());
     let (x, panel, y) = (x.as_ptr(), panel.as_ptr().cast(), y.as_mut_ptr());
-    let tile = Tile { x, x_stride, rows, panel, panel_stride: 0, depth, y, y_stride, width, accumulate };
+    let tile = Tile { x, x_stride, x_step: 1, rows, panel, panel_stride: 0, depth, y, y_stride, width, accumulate };
     // SAFETY: the set is there, and the assertions above cover every element that the tile names.
-    unsafe { multiply_rows_of(isa, tile) };
+    unsafe { multiply_rows_of::<false>(isa, tile) };
 }
 
 /// Elements from the first of the first row to the last of the last.
@@ -111,11 +113,11 @@ pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
     }
 }
 
-/// Any number of rows times one f32 panel, in tiles of nearly equal height.
+/// Any number of rows times one f32 panel, in tiles of nearly equal height. `ACROSS` says that `x` is transposed.
 ///
 /// # Safety
 /// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
-pub(crate) unsafe fn multiply_rows_of(isa: Isa, tile: Tile) {
+pub(crate) unsafe fn multiply_rows_of<const ACROSS: bool>(isa: Isa, tile: Tile) {
     let most = most_rows(isa);
     let mut done = 0;
     for tiles in (1..=tile.rows.div_ceil(most)).rev() {
@@ -123,7 +125,7 @@ pub(crate) unsafe fn multiply_rows_of(isa: Isa, tile: Tile) {
         // SAFETY: rows within the tile.
         let (x, y) = unsafe { (tile.x.add(done * tile.x_stride), tile.y.add(done * tile.y_stride)) };
         // SAFETY: a part of the tile, by the caller's promise.
-        unsafe { multiply_tile::<F32, false>(isa, 1, Tile { x, y, rows, ..tile }) };
+        unsafe { multiply_tile::<F32, false, ACROSS>(isa, 1, Tile { x, y, rows, ..tile }) };
         done += rows;
     }
 }
@@ -133,14 +135,18 @@ pub(crate) unsafe fn multiply_rows_of(isa: Isa, tile: Tile) {
 ///
 /// # Safety
 /// As [`multiply_rows_of`].
-pub(crate) unsafe fn multiply_tile<const TY: u8, const FAR: bool>(isa: Isa, panels: usize, tile: Tile) {
+pub(crate) unsafe fn multiply_tile<const TY: u8, const FAR: bool, const ACROSS: bool>(
+    isa: Isa,
+    panels: usize,
+    tile: Tile,
+) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::multiply::<TY, FAR>(panels, tile),
+            Isa::Avx512 => avx512::multiply::<TY, FAR, ACROSS>(panels, tile),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::multiply::<TY, FAR>(panels, tile),
+            Isa::Avx2 => avx2::multiply::<TY, FAR, ACROSS>(panels, tile),
             _ => portable::multiply::<TY>(panels, tile),
         }
     }
@@ -154,9 +160,9 @@ pub(crate) unsafe fn multiply_stored(isa: Isa, ty: PanelType, panels: usize, til
     // SAFETY: the caller's promise.
     unsafe {
         match ty {
-            PanelType::F32 => multiply_tile::<F32, true>(isa, panels, tile),
-            PanelType::F16 => multiply_tile::<F16, true>(isa, panels, tile),
-            PanelType::Bf16 => multiply_tile::<BF16, true>(isa, panels, tile),
+            PanelType::F32 => multiply_tile::<F32, true, false>(isa, panels, tile),
+            PanelType::F16 => multiply_tile::<F16, true, false>(isa, panels, tile),
+            PanelType::Bf16 => multiply_tile::<BF16, true, false>(isa, panels, tile),
         }
     }
 }

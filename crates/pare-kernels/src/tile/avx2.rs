@@ -8,14 +8,14 @@ const AHEAD: usize = 1024;
 
 /// # Safety
 /// The machine has the features; every element that the tile names is valid and, in `y`, not used by anyone else.
-pub(super) unsafe fn multiply<const TY: u8, const FAR: bool>(panels: usize, tile: Tile) {
+pub(super) unsafe fn multiply<const TY: u8, const FAR: bool, const ACROSS: bool>(panels: usize, tile: Tile) {
     // SAFETY: the caller's promise is that of the kernel.
     unsafe {
         match (tile.rows, panels) {
-            (1, 1) => kernel::<TY, FAR, 1, 1>(tile),
-            (1, 2) => kernel::<TY, FAR, 1, 2>(tile),
-            (2, 1) => kernel::<TY, FAR, 2, 1>(tile),
-            (3, 1) => kernel::<TY, FAR, 3, 1>(tile),
+            (1, 1) => kernel::<TY, FAR, ACROSS, 1, 1>(tile),
+            (1, 2) => kernel::<TY, FAR, ACROSS, 1, 2>(tile),
+            (2, 1) => kernel::<TY, FAR, ACROSS, 2, 1>(tile),
+            (3, 1) => kernel::<TY, FAR, ACROSS, 3, 1>(tile),
             _ => unreachable!("{} rows times {panels} panels", tile.rows),
         }
     }
@@ -24,7 +24,8 @@ pub(super) unsafe fn multiply<const TY: u8, const FAR: bool>(panels: usize, tile
 /// # Safety
 /// As [`multiply`], with `MR` rows and `NP` panels.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize>(tile: Tile) {
+#[allow(clippy::needless_range_loop)]
+unsafe fn kernel<const TY: u8, const FAR: bool, const ACROSS: bool, const MR: usize, const NP: usize>(tile: Tile) {
     let bytes = if TY == super::F32 { 4 } else { 2 };
     let mut sums = [[[_mm256_setzero_ps(); 4]; NP]; MR];
     if tile.accumulate {
@@ -40,6 +41,8 @@ unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize
             }
         }
     }
+    // Constant strides where they are known to be 1 leave one address to keep instead of one for each row.
+    let (x_stride, x_step) = if ACROSS { (1, tile.x_step) } else { (tile.x_stride, 1) };
     for k in 0..tile.depth {
         for p in 0..NP {
             let at = tile.panel.wrapping_add(p * tile.panel_stride + k * PANEL * bytes);
@@ -51,7 +54,7 @@ unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize
             let mut x = [_mm256_setzero_ps(); MR];
             for (r, x) in x.iter_mut().enumerate() {
                 // SAFETY: value `k` of row `r`.
-                *x = _mm256_set1_ps(unsafe { *tile.x.add(r * tile.x_stride + k) });
+                *x = _mm256_set1_ps(unsafe { *tile.x.add(r * x_stride + k * x_step) });
             }
             for lane in 0..4 {
                 // SAFETY: 8 values of row `k` of panel `p`.

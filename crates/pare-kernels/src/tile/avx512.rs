@@ -8,27 +8,27 @@ const AHEAD: usize = 1024;
 
 /// # Safety
 /// The machine has the features; every element that the tile names is valid and, in `y`, not used by anyone else.
-pub(super) unsafe fn multiply<const TY: u8, const FAR: bool>(panels: usize, tile: Tile) {
+pub(super) unsafe fn multiply<const TY: u8, const FAR: bool, const ACROSS: bool>(panels: usize, tile: Tile) {
     // SAFETY: the caller's promise is that of the kernel.
     unsafe {
         match (tile.rows, panels) {
-            (1, 1) => kernel::<TY, FAR, 1, 1>(tile),
-            (1, 2) => kernel::<TY, FAR, 1, 2>(tile),
-            (1, 3) => kernel::<TY, FAR, 1, 3>(tile),
-            (1, 4) => kernel::<TY, FAR, 1, 4>(tile),
-            (2, 1) => kernel::<TY, FAR, 2, 1>(tile),
-            (2, 2) => kernel::<TY, FAR, 2, 2>(tile),
-            (3, 1) => kernel::<TY, FAR, 3, 1>(tile),
-            (3, 2) => kernel::<TY, FAR, 3, 2>(tile),
-            (4, 1) => kernel::<TY, FAR, 4, 1>(tile),
-            (5, 1) => kernel::<TY, FAR, 5, 1>(tile),
-            (6, 1) => kernel::<TY, FAR, 6, 1>(tile),
-            (7, 1) => kernel::<TY, FAR, 7, 1>(tile),
-            (8, 1) => kernel::<TY, FAR, 8, 1>(tile),
-            (9, 1) => kernel::<TY, FAR, 9, 1>(tile),
-            (10, 1) => kernel::<TY, FAR, 10, 1>(tile),
-            (11, 1) => kernel::<TY, FAR, 11, 1>(tile),
-            (12, 1) => kernel::<TY, FAR, 12, 1>(tile),
+            (1, 1) => kernel::<TY, FAR, ACROSS, 1, 1>(tile),
+            (1, 2) => kernel::<TY, FAR, ACROSS, 1, 2>(tile),
+            (1, 3) => kernel::<TY, FAR, ACROSS, 1, 3>(tile),
+            (1, 4) => kernel::<TY, FAR, ACROSS, 1, 4>(tile),
+            (2, 1) => kernel::<TY, FAR, ACROSS, 2, 1>(tile),
+            (2, 2) => kernel::<TY, FAR, ACROSS, 2, 2>(tile),
+            (3, 1) => kernel::<TY, FAR, ACROSS, 3, 1>(tile),
+            (3, 2) => kernel::<TY, FAR, ACROSS, 3, 2>(tile),
+            (4, 1) => kernel::<TY, FAR, ACROSS, 4, 1>(tile),
+            (5, 1) => kernel::<TY, FAR, ACROSS, 5, 1>(tile),
+            (6, 1) => kernel::<TY, FAR, ACROSS, 6, 1>(tile),
+            (7, 1) => kernel::<TY, FAR, ACROSS, 7, 1>(tile),
+            (8, 1) => kernel::<TY, FAR, ACROSS, 8, 1>(tile),
+            (9, 1) => kernel::<TY, FAR, ACROSS, 9, 1>(tile),
+            (10, 1) => kernel::<TY, FAR, ACROSS, 10, 1>(tile),
+            (11, 1) => kernel::<TY, FAR, ACROSS, 11, 1>(tile),
+            (12, 1) => kernel::<TY, FAR, ACROSS, 12, 1>(tile),
             _ => unreachable!("{} rows times {panels} panels", tile.rows),
         }
     }
@@ -37,7 +37,8 @@ pub(super) unsafe fn multiply<const TY: u8, const FAR: bool>(panels: usize, tile
 /// # Safety
 /// As [`multiply`], with `MR` rows and `NP` panels.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma,f16c")]
-unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize>(tile: Tile) {
+#[allow(clippy::needless_range_loop)]
+unsafe fn kernel<const TY: u8, const FAR: bool, const ACROSS: bool, const MR: usize, const NP: usize>(tile: Tile) {
     let step = PANEL * if TY == super::F32 { 4 } else { 2 };
     let mut masks = [[0 as __mmask16; 2]; NP];
     for (chunk, mask) in masks.as_flattened_mut().iter_mut().enumerate() {
@@ -57,6 +58,8 @@ unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize
             }
         }
     }
+    // Constant strides where they are known to be 1 leave one address to keep instead of one for each row.
+    let (x_stride, x_step) = if ACROSS { (1, tile.x_step) } else { (tile.x_stride, 1) };
     for k in 0..tile.depth {
         for p in 0..NP {
             let at = tile.panel.wrapping_add(p * tile.panel_stride + k * step);
@@ -69,7 +72,7 @@ unsafe fn kernel<const TY: u8, const FAR: bool, const MR: usize, const NP: usize
             let [low, high] = unsafe { load::<TY>(at) };
             for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: value `k` of row `r`.
-                let x = _mm512_set1_ps(unsafe { *tile.x.add(r * tile.x_stride + k) });
+                let x = _mm512_set1_ps(unsafe { *tile.x.add(r * x_stride + k * x_step) });
                 sums[p][0] = _mm512_fmadd_ps(x, low, sums[p][0]);
                 sums[p][1] = _mm512_fmadd_ps(x, high, sums[p][1]);
             }

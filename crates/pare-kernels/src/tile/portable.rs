@@ -11,13 +11,14 @@ pub(super) unsafe fn multiply<const TY: u8>(panels: usize, tile: Tile) {
             // SAFETY: row `r` of `y` has `width` values, of `x` `depth`, and the panel `depth * 32` of its storage.
             unsafe {
                 let y = tile.y.add(r * tile.y_stride + p * PANEL);
-                let x = std::slice::from_raw_parts(tile.x.add(r * tile.x_stride), tile.depth);
+                let x = tile.x.add(r * tile.x_stride);
                 let mut sums = [0.0f32; PANEL];
                 if tile.accumulate {
                     std::ptr::copy_nonoverlapping(y, sums.as_mut_ptr(), width);
                 }
                 let mut values = tile.panel.add(p * tile.panel_stride);
-                for &x in x {
+                for k in 0..tile.depth {
+                    let x = *x.add(k * tile.x_step);
                     let weights = load::<TY>(values);
                     for (sum, weight) in sums.iter_mut().zip(weights) {
                         *sum = x.mul_add(weight, *sum);
