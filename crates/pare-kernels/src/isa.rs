@@ -76,6 +76,36 @@ fn has_avx2() -> bool {
     false
 }
 
+/// Defines `$name(isa, arguments)`, which runs the `#[inline(always)]` function `$body` compiled for that set. Plain Rust has one
+/// meaning, so the bits are the same.
+macro_rules! versions {
+    ($name:ident, $body:path, ($($argument:ident: $ty:ty),*) $(-> $result:ty)?) => {
+        fn $name(isa: $crate::isa::Isa, $($argument: $ty),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+                fn avx512($($argument: $ty),*) $(-> $result)? {
+                    $body($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn avx2($($argument: $ty),*) $(-> $result)? {
+                    $body($($argument),*)
+                }
+                match isa {
+                    // SAFETY: `Isa` values in use are those that the machine has.
+                    $crate::isa::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::isa::Isa::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::isa::Isa::Portable => {}
+                }
+            }
+            debug_assert!(isa.is_available());
+            $body($($argument),*)
+        }
+    };
+}
+pub(crate) use versions;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,15 @@
 
 pub mod attention;
 pub mod blocks;
+mod convert;
 pub mod elementwise;
 pub mod gram;
 pub mod isa;
 mod memory;
 pub mod panels;
 pub mod pool;
+#[cfg(test)]
+mod reference;
 pub mod rows;
 mod shared;
 pub mod tile;

@@ -1,10 +1,21 @@
 //! A weight matrix repacked in panels of 32 outputs, the layout that every product reads front to back.
 
+use crate::convert::{narrow, widen};
+use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::tile::PANEL;
-use half::{bf16, f16};
+use crate::tile::{PANEL, Tile, best_panels, most_rows, multiply_rows_of, multiply_stored};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Inputs of one panel widened at a time for many rows: 24 KB of f32, which the first cache keeps.
+const CHUNK: usize = 192;
+/// Inputs transposed at a time when packing.
+const STRIP: usize = 16;
+/// Multiply-adds below which a second thread costs more than it saves.
+const SMALL: usize = 1 << 15;
+/// Panel bytes that are worth a part of their own.
+const PART_BYTES: usize = 1 << 15;
 
 /// How the values of [`Panels`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +44,21 @@ pub struct Panels {
     ty: PanelType,
     out: usize,
     inn: usize,
-    data: Aligned<u16>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    Single(Aligned<f32>),
+    Half(Aligned<u16>),
 }
 
 impl Panels {
     /// Packs the matrix whose row `o` is what `decode_row(o, buffer of inn values)` writes, rounded to `ty` (to the
     /// nearest, ties to even). Rows are decoded once each, in parallel, in no fixed order.
+    ///
+    /// # Panics
+    /// When the padded matrix would not fit the address space.
     pub fn pack(
         ty: PanelType,
         out: usize,
@@ -46,30 +66,30 @@ impl Panels {
         decode_row: &(dyn Fn(usize, &mut [f32]) + Sync),
         pool: &Pool,
     ) -> Panels {
-        let halves = ty.bytes_per_value() / 2;
+        let isa = Isa::detect();
         let panels = out.div_ceil(PANEL);
-        let each = inn * PANEL * halves;
-        let mut data = Aligned::<u16>::zeroed(panels * each);
-        let shared = Shared::new(&mut data);
-        pool.run(panels, &|p| {
-            // SAFETY: each panel belongs to one part.
-            let panel = unsafe { shared.slice_mut(p * each, each) };
-            let mut row = vec![0.0f32; inn];
-            for lane in 0..PANEL.min(out - p * PANEL) {
-                decode_row(p * PANEL + lane, &mut row);
-                for (k, &value) in row.iter().enumerate() {
-                    let at = k * PANEL + lane;
-                    match ty {
-                        PanelType::F16 => panel[at] = f16::from_f32(value).to_bits(),
-                        PanelType::Bf16 => panel[at] = bf16::from_f32(value).to_bits(),
-                        PanelType::F32 => {
-                            panel[2 * at] = value.to_bits() as u16;
-                            panel[2 * at + 1] = (value.to_bits() >> 16) as u16;
-                        }
-                    }
-                }
+        let each = inn.checked_mul(PANEL).expect("a panel fits the address space");
+        let length = each.checked_mul(panels).expect("the panels fit the address space");
+        let data = match ty {
+            PanelType::F32 => {
+                let mut data = Aligned::<f32>::zeroed(length);
+                let shared = Shared::new(&mut data);
+                pack_strips([out, inn], decode_row, pool, &|at, strip| {
+                    // SAFETY: each strip belongs to one part.
+                    unsafe { shared.slice_mut(at, strip.len()) }.copy_from_slice(strip);
+                });
+                Data::Single(data)
             }
-        });
+            PanelType::F16 | PanelType::Bf16 => {
+                let mut data = Aligned::<u16>::zeroed(length);
+                let shared = Shared::new(&mut data);
+                pack_strips([out, inn], decode_row, pool, &|at, strip| {
+                    // SAFETY: each strip belongs to one part.
+                    narrow(isa, ty, strip, unsafe { shared.slice_mut(at, strip.len()) });
+                });
+                Data::Half(data)
+            }
+        };
         Panels { ty, out, inn, data }
     }
 
@@ -85,15 +105,9 @@ impl Panels {
 
     /// Bytes held, padding included: what one pass over the matrix reads.
     pub fn bytes(&self) -> usize {
-        self.data.len() * 2
-    }
-
-    fn value(&self, o: usize, k: usize) -> f32 {
-        let at = (o / PANEL * self.inn + k) * PANEL + o % PANEL;
-        match self.ty {
-            PanelType::F16 => f16::from_bits(self.data[at]).to_f32(),
-            PanelType::Bf16 => bf16::from_bits(self.data[at]).to_f32(),
-            PanelType::F32 => f32::from_bits(u32::from(self.data[2 * at]) | u32::from(self.data[2 * at + 1]) << 16),
+        match &self.data {
+            Data::Single(data) => data.len() * 4,
+            Data::Half(data) => data.len() * 2,
         }
     }
 
@@ -104,26 +118,186 @@ impl Panels {
     pub fn decode_row(&self, o: usize, row: &mut [f32]) {
         assert!(o < self.out, "row {o} of {}", self.out);
         assert_eq!(row.len(), self.inn, "the row buffer");
-        row.iter_mut().enumerate().for_each(|(k, value)| *value = self.value(o, k));
+        let start = o / PANEL * self.inn * PANEL + o % PANEL;
+        for (k, value) in row.iter_mut().enumerate() {
+            let at = start + k * PANEL;
+            match &self.data {
+                Data::Single(data) => *value = data[at],
+                Data::Half(data) => widen(Isa::Portable, self.ty, &data[at..=at], std::slice::from_mut(value)),
+            }
+        }
     }
 
     /// `y[t,o] = sum over i in order of x[t,i] * w[o,i]`, with `x` `[T, in]` and `y` `[T, out]`, which is overwritten.
     ///
-    /// Cost: one read of [`Panels::bytes`], `T * out * in` multiply-adds.
+    /// Cost: `T * out * in` multiply-adds and one read of [`Panels::bytes`], which bounds it for few rows. No allocation.
     ///
     /// # Panics
     /// When the lengths of `x` and `y` do not agree on one `T`.
     pub fn multiply(&self, x: &[f32], y: &mut [f32], pool: &Pool) {
+        self.multiply_on(Isa::detect(), x, y, pool);
+    }
+
+    /// [`Panels::multiply`] on a given instruction set; the bits are the same.
+    ///
+    /// # Panics
+    /// As [`Panels::multiply`], and when the machine lacks the set.
+    pub fn multiply_on(&self, isa: Isa, x: &[f32], y: &mut [f32], pool: &Pool) {
+        assert!(isa.is_available(), "this machine has no {}", isa.name());
         let rows = y.len().checked_div(self.out).unwrap_or(0);
         assert_eq!(y.len(), rows * self.out, "y is not [T, {}]", self.out);
         assert_eq!(x.len(), rows * self.inn, "x is not [{rows}, {}]", self.inn);
-        let shared = Shared::new(y);
-        pool.run(self.out, &|o| {
-            for t in 0..rows {
-                let sum = (0..self.inn).fold(0.0f32, |acc, k| x[t * self.inn + k].mul_add(self.value(o, k), acc));
-                // SAFETY: each element of y belongs to one part.
-                unsafe { *shared.at(t * self.out + o) = sum };
+        if rows == 0 {
+            return;
+        }
+        let y = Shared::new(y);
+        if rows <= most_rows(isa) {
+            self.few_rows(isa, x, rows, y, pool);
+        } else {
+            self.many_rows(isa, x, rows, y, pool);
+        }
+    }
+
+    /// One pass over the stored panels, widened in registers.
+    fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
+        let panels = self.out.div_ceil(PANEL);
+        let small = rows * self.out * self.inn < SMALL;
+        let threads = if small { 1 } else { pool.threads() };
+        // As many panels together as hide the latency of the sums, but not fewer groups than threads.
+        let together = best_panels(isa, rows).min(panels.div_ceil(threads));
+        let groups = panels.div_ceil(together);
+        let parts = if small { 1 } else { (self.bytes() / PART_BYTES).clamp(threads, 16 * threads).min(groups) };
+        let (start, each) = self.start_and_stride();
+        let stored = Stored(start);
+        pool.run(parts, &|part| {
+            for group in part * groups / parts..(part + 1) * groups / parts {
+                let panel = group * together;
+                let tile = Tile {
+                    x: x.as_ptr(),
+                    x_stride: self.inn,
+                    x_step: 1,
+                    rows,
+                    panel: stored.at(panel * each),
+                    panel_stride: each,
+                    depth: self.inn,
+                    y: y.at(panel * PANEL),
+                    y_stride: self.out,
+                    width: (self.out - panel * PANEL).min(together * PANEL),
+                    accumulate: false,
+                };
+                // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
+                unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
             }
         });
     }
+
+    /// Pieces of a panel, widened once each, times every row.
+    fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
+        let panels = self.out.div_ceil(PANEL);
+        let most = most_rows(isa);
+        // Few panels are shared by cutting the rows too.
+        let cuts = (2 * pool.threads()).div_ceil(panels).min(rows / (2 * most)).max(1);
+        let cut = rows.div_ceil(cuts).next_multiple_of(most);
+        let cuts = rows.div_ceil(cut);
+        pool.run(panels * cuts, &|part| {
+            let (panel, first) = (part / cuts, part % cuts * cut);
+            let mut wide = WideChunk([0.0; CHUNK * PANEL]);
+            let mut start = 0;
+            loop {
+                let depth = CHUNK.min(self.inn - start);
+                let from = (panel * self.inn + start) * PANEL;
+                let values = match &self.data {
+                    Data::Single(data) => &data[from..from + depth * PANEL],
+                    Data::Half(data) => {
+                        widen(isa, self.ty, &data[from..from + depth * PANEL], &mut wide.0[..depth * PANEL]);
+                        &wide.0[..depth * PANEL]
+                    }
+                };
+                let tile = Tile {
+                    x: x[first * self.inn + start..].as_ptr(),
+                    x_stride: self.inn,
+                    x_step: 1,
+                    rows: cut.min(rows - first),
+                    panel: values.as_ptr().cast(),
+                    panel_stride: 0,
+                    depth,
+                    y: y.at(first * self.out + panel * PANEL),
+                    y_stride: self.out,
+                    width: PANEL.min(self.out - panel * PANEL),
+                    accumulate: start > 0,
+                };
+                // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+                unsafe { multiply_rows_of::<false>(isa, tile) };
+                start += depth;
+                if start == self.inn {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// The address of the first panel, and the bytes from one to the next.
+    fn start_and_stride(&self) -> (*const u8, usize) {
+        let start = match &self.data {
+            Data::Single(data) => data.as_ptr().cast(),
+            Data::Half(data) => data.as_ptr().cast(),
+        };
+        (start, self.inn * PANEL * self.ty.bytes_per_value())
+    }
 }
+
+/// The address of stored panels, shared by the parts that read them.
+struct Stored(*const u8);
+
+// SAFETY: the parts only read, and the panels outlive the call.
+unsafe impl Sync for Stored {}
+
+impl Stored {
+    fn at(&self, bytes: usize) -> *const u8 {
+        self.0.wrapping_add(bytes)
+    }
+}
+
+#[repr(align(64))]
+struct WideChunk([f32; CHUNK * PANEL]);
+
+/// Decodes 32 rows at a time and hands on their transpose in strips: `store(offset in the panels, [up to 16][32])`.
+fn pack_strips(
+    [out, inn]: [usize; 2],
+    decode_row: &(dyn Fn(usize, &mut [f32]) + Sync),
+    pool: &Pool,
+    store: &(dyn Fn(usize, &[f32]) + Sync),
+) {
+    let panels = out.div_ceil(PANEL);
+    // One line more than a row, so that rows of a power of two do not fall on the same lines of the cache.
+    let stride = inn + STRIP;
+    let next = AtomicUsize::new(0);
+    pool.run(pool.threads().min(panels), &|_| {
+        let mut rows = vec![0.0f32; PANEL * stride];
+        let mut strip = [[0.0f32; PANEL]; STRIP];
+        loop {
+            let panel = next.fetch_add(1, Ordering::Relaxed);
+            if panel >= panels {
+                return;
+            }
+            let width = PANEL.min(out - panel * PANEL);
+            for (lane, row) in rows.chunks_exact_mut(stride).enumerate() {
+                match lane < width {
+                    true => decode_row(panel * PANEL + lane, &mut row[..inn]),
+                    false => row.fill(0.0),
+                }
+            }
+            for k in (0..inn).step_by(STRIP) {
+                for (lane, row) in rows.chunks_exact(stride).enumerate() {
+                    for (line, &value) in strip.iter_mut().zip(&row[k..k + STRIP]) {
+                        line[lane] = value;
+                    }
+                }
+                store((panel * inn + k) * PANEL, strip[..STRIP.min(inn - k)].as_flattened());
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use super::*;
+use crate::reference::{self, numbers, same_bits};
+use half::{bf16, f16};
+
+fn pack(ty: PanelType, w: &[f32], out: usize, inn: usize, pool: &Pool) -> Panels {
+    Panels::pack(ty, out, inn, &|o, row| row.copy_from_slice(&w[o * inn..][..inn]), pool)
+}
+
+fn rounded(ty: PanelType, w: &[f32]) -> Vec<f32> {
+    let round = |&value: &f32| match ty {
+        PanelType::F32 => value,
+        PanelType::F16 => f16::from_f32(value).to_f32(),
+        PanelType::Bf16 => bf16::from_f32(value).to_f32(),
+    };
+    w.iter().map(round).collect()
+}
+
+#[test]
+fn every_type_size_set_and_pool_gives_the_bits_of_the_fold() {
+    let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
+    for ty in [PanelType::F32, PanelType::F16, PanelType::Bf16] {
+        for out in [1, 31, 32, 33, 64, 100, 200] {
+            for inn in [1, 2, 31, 192, 193, 576] {
+                let w = numbers(out as u64, out * inn);
+                let panels = pack(ty, &w, out, inn, &pools[out % 3]);
+                let w = rounded(ty, &w);
+                for rows in [1, 2, 3, 7, 12, 13, 40] {
+                    let x = numbers(rows as u64 + 9, rows * inn);
+                    let expected = reference::multiply(&x, &w, rows, out, inn);
+                    for isa in Isa::available() {
+                        for pool in &pools {
+                            let mut y = vec![f32::NAN; rows * out];
+                            panels.multiply_on(isa, &x, &mut y, pool);
+                            let at = format!("{ty:?} {} {rows}x{inn}x{out}", isa.name());
+                            assert!(same_bits(&y, &expected), "{at}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_come_back_as_stored() {
+    let pool = Pool::new(2);
+    for ty in [PanelType::F32, PanelType::F16, PanelType::Bf16] {
+        let (out, inn) = (45, 70);
+        let w = numbers(5, out * inn);
+        let panels = pack(ty, &w, out, inn, &pool);
+        assert_eq!(panels.shape(), [out, inn]);
+        assert_eq!(panels.bytes(), 64 * inn * ty.bytes_per_value());
+        let mut row = vec![0.0; inn];
+        for (o, expected) in rounded(ty, &w).chunks(inn).enumerate() {
+            panels.decode_row(o, &mut row);
+            assert!(same_bits(&row, expected));
+        }
+    }
+}
+
+#[test]
+fn empty_sides_give_zeros_or_nothing() {
+    let pool = Pool::new(2);
+    for rows in [1, 20] {
+        let mut y = vec![f32::NAN; rows * 40];
+        pack(PanelType::F16, &[], 40, 0, &pool).multiply(&[], &mut y, &pool);
+        assert!(y.iter().all(|&y| y == 0.0));
+    }
+    pack(PanelType::F16, &[], 0, 40, &pool).multiply(&[], &mut [], &pool);
+}
+
+#[test]
+#[should_panic(expected = "x is not [2, 4]")]
+fn lengths_that_disagree_are_refused() {
+    let pool = Pool::new(1);
+    pack(PanelType::F32, &[0.0; 12], 3, 4, &pool).multiply(&[0.0; 7], &mut [0.0; 6], &pool);
+}
