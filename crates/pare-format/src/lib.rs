@@ -2,6 +2,8 @@
 //!
 //! No maths here, and no panic on any input.
 
+pub mod config;
 pub mod error;
+pub mod map;
 
 pub use error::{FormatError, FormatErrorKind, Result};

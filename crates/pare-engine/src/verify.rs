@@ -1,0 +1,84 @@
+//! Verifying: every figure of every model on the same text, the same tasks, in one run.
+
+use crate::evaluate::{on_text, windows};
+use crate::probe::{self, Series};
+use crate::progress::Work;
+use crate::report::{Figures, Role};
+use crate::text::Text;
+use crate::{Error, speed};
+use pare_format::tokenizer::Tokenizer;
+use pare_model::model::{Model, PackAs};
+use std::collections::BTreeMap;
+
+/// A model to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Shown name.
+    pub label: &'a str,
+    /// What it is.
+    pub role: Role,
+    /// The model.
+    pub model: &'a Model,
+    /// Bytes of its files.
+    pub bytes: Option<u64>,
+}
+
+/// What to measure with.
+#[derive(Clone, Copy)]
+pub struct Measures<'a> {
+    /// Verification text.
+    pub text: &'a Text,
+    /// Window of the perplexity, in tokens.
+    pub context: usize,
+    /// Probes; none are run without.
+    pub probes: Option<(&'a Tokenizer, Series)>,
+    /// Whether speed is measured.
+    pub speed: bool,
+}
+
+/// Figures of all entries. The first entry is the reference of ratios and divergences.
+///
+/// # Errors
+/// A text without a whole window; the user stops it.
+pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
+    let models: Vec<&Model> = entries.iter().map(|entry| entry.model).collect();
+    let cut: Vec<&[u32]> =
+        measures.text.sequences.iter().flat_map(|sequence| windows(sequence, measures.context, None)).collect();
+    if cut.is_empty() {
+        return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
+    }
+    let on_text = on_text(&models, &cut, work)?;
+    let reference = on_text.first().and_then(|figures| figures.perplexity.value());
+
+    // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
+    let packed: Vec<Model> = if measures.speed || measures.probes.is_some() {
+        models.iter().map(|model| model.packed(PackAs::Exact, work.pool)).collect()
+    } else {
+        Vec::new()
+    };
+    let speeds = if measures.speed { speed::measure(&packed.iter().collect::<Vec<_>>(), work)? } else { Vec::new() };
+    let mut figures = Vec::new();
+    for (index, (entry, on_text)) in entries.iter().zip(&on_text).enumerate() {
+        let probes = match measures.probes {
+            Some((tokenizer, series)) => probe::run(&packed[index], tokenizer, series, work)?,
+            None => BTreeMap::new(),
+        };
+        let perplexity = on_text.perplexity.value();
+        let speed = speeds.get(index);
+        figures.push(Figures {
+            label: entry.label.to_owned(),
+            role: entry.role,
+            perplexity,
+            perplexity_ratio: perplexity.zip(reference).map(|(own, reference)| own / reference),
+            kl_mean: if index == 0 { None } else { on_text.divergence.mean() },
+            kl_p99: on_text.divergence.percentile(0.99),
+            top1_agreement: on_text.divergence.agreement(),
+            parameters: entry.model.parameters().total,
+            bytes: entry.bytes,
+            prefill_tok_s: speed.map(|speed| speed.prefill_tok_s),
+            decode_tok_s: speed.map(|speed| speed.decode_tok_s),
+            probes,
+        });
+    }
+    Ok(figures)
+}

@@ -1,0 +1,209 @@
+//! The command line, as clap sees it.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Find what is redundant in a language model, remove it, and prove what was kept.
+///
+/// MODEL is a Hugging Face directory (config.json, *.safetensors, tokenizer.json), a .gguf file, hf:organisation/name, or a built-in
+/// name such as smollm2-135m.
+#[derive(Debug, Parser)]
+#[command(name = "pare", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A real model, pared and proven, in minutes
+    Demo(Demo),
+    /// Where is the redundancy? A table, and a report with --report
+    Inspect(Inspect),
+    /// Remove it: observe, plan, cut, repair, write, verify, report
+    Shrink(Shrink),
+    /// Perplexity, divergence, probes, bytes, tokens per second
+    Eval(Eval),
+    /// Generate text
+    Run(Run),
+    /// Every method: idea, source, needs, cost
+    Methods(Methods),
+    /// Fetch a built-in model and print where it is
+    Fetch {
+        /// Built-in name, as in smollm2-135m
+        name: String,
+    },
+    /// Write the logits of given prompts, for comparison with other programs
+    Logits(Logits),
+}
+
+/// Text options that several commands share.
+#[derive(Debug, Args)]
+pub(crate) struct Texts {
+    /// Calibrate on this text (.txt, or .jsonl with a "text" field) instead of text that the model writes itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// Verify on this text instead of other text that the model wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) held_out: Option<PathBuf>,
+    /// Window of the perplexity, in tokens
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) context: u32,
+    /// Calibration windows
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) calibration_windows: u32,
+    /// Verification windows
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) windows: u32,
+    /// Seed of everything that draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// `pare demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where to write the pared model and report.html
+    #[arg(short, long, value_name = "DIR", default_value = "pare-demo")]
+    pub(crate) output: PathBuf,
+    /// Print the figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The model
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Write an HTML report here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare shrink`.
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// The model
+    pub(crate) model: String,
+    /// A built-in recipe (see `pare methods`) or a recipe file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) recipe: String,
+    /// Share of the blocks' projection weights that stays [default: the recipe's]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) keep: Option<f64>,
+    /// Directory of the result
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Replace the directory when it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "f16", "bf16"])]
+    pub(crate) dtype: String,
+    /// Write the model and stop: no figures, no baselines, no report
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare eval`.
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// The model
+    pub(crate) model: String,
+    /// Compare with this model, on the same windows
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) against: Option<String>,
+    /// Tasks per probe; 0 runs none
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) probes: usize,
+    /// Do not measure speed
+    #[arg(long)]
+    pub(crate) no_speed: bool,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The model
+    pub(crate) model: String,
+    /// The prompt
+    pub(crate) prompt: String,
+    /// Put the prompt into the model's chat template, as a user's message
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// Most tokens to write
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    pub(crate) tokens: usize,
+    /// 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Keep only the K most likely; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Keep the most likely that together reach P
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// Keep those at least P times as likely as the most likely
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Do not stop at the end-of-text token
+    #[arg(long)]
+    pub(crate) ignore_end: bool,
+    /// Type into which weights are repacked: exact keeps every stored value
+    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = ["exact", "f32", "f16", "bf16"])]
+    pub(crate) weights: String,
+    /// Print JSON with the text and the figures
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare methods`.
+#[derive(Debug, Args)]
+pub(crate) struct Methods {
+    /// Print the page docs/METHODS.md
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare logits`.
+#[derive(Debug, Args)]
+pub(crate) struct Logits {
+    /// The model
+    pub(crate) model: String,
+    /// One prompt per line; without it, three built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Where to write `{"prompts": [{"ids": [...], "logits": [...]}]}`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
