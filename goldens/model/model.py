@@ -42,7 +42,7 @@ def sha256(path):
 
 
 def read_gguf(path):
-    """A llama GGUF as a transformers model: every tensor dequantised to f32, q and k back in half-split rotary order."""
+    """A llama GGUF as a transformers model: tensors dequantised to f32, q and k back in half-split rotary order."""
     reader = gguf.GGUFReader(path)
     field = {k: v.contents() for k, v in reader.fields.items() if k.startswith("llama.")}
     heads, kv_heads = field["llama.attention.head_count"], field["llama.attention.head_count_kv"]
@@ -150,7 +150,7 @@ def main(path, check):
         kept = json.load(f)["prompts"]
     stored = load_file(where + ".safetensors")
     assert stored.keys() == tensors.keys()
-    assert all(kept[n]["ids"] == p["ids"] for n, p in record["prompts"].items()), "the tokenizer cut a prompt differently"
+    assert all(kept[n]["ids"] == p["ids"] for n, p in record["prompts"].items()), "a prompt was cut differently"
     worst = {k: (tensors[k].double() - v.double()).abs().max().item() for k, v in stored.items()}
     for k, v in worst.items():
         print(f"{k:16} largest difference {v:.2e}")
