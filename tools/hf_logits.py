@@ -44,7 +44,7 @@ def read_safetensors(directory):
 
 def rotary(config, width):
     """(angular speed of each rotary pair [D/2], factor on cos and sin), in float64."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     base = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
     kind = rope.get("rope_type") or rope.get("type") or "default"
     speed = float(base) ** (-np.arange(0, width, 2) / width)

@@ -21,17 +21,17 @@ from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralF
 HERE = os.path.dirname(os.path.abspath(__file__))
 SIZES = dict(vocab_size=128, hidden_size=64, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2)
-# Short original contexts put the rotary pairs of a 16-wide head on both sides of, and inside, the blended range.
+# These original contexts put the rotary pairs of a 16-wide head on both sides of, and inside, the blended range.
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=64)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, beta_fast=8.0, beta_slow=1.0,
-            original_max_position_embeddings=64)
+            original_max_position_embeddings=512)
 FAMILIES = {
-    "llama-tied": (LlamaForCausalLM, LlamaConfig(**SIZES, rms_norm_eps=1e-5, tie_word_embeddings=True)),
+    "llama-tied": (LlamaForCausalLM, LlamaConfig(**SIZES, rms_norm_eps=1e-3, tie_word_embeddings=True)),
     "llama-llama3-biases": (LlamaForCausalLM, LlamaConfig(
         **SIZES | dict(max_position_embeddings=256), rms_norm_eps=1e-5, attention_bias=True, mlp_bias=True,
         rope_parameters=LLAMA3)),
-    "llama-yarn": (LlamaForCausalLM, LlamaConfig(**SIZES | dict(max_position_embeddings=256), rope_parameters=YARN)),
+    "llama-yarn": (LlamaForCausalLM, LlamaConfig(**SIZES | dict(max_position_embeddings=2048), rope_parameters=YARN)),
     "llama-linear": (LlamaForCausalLM, LlamaConfig(
         **SIZES, tie_word_embeddings=True, rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0))),
     "mistral": (MistralForCausalLM, MistralConfig(
