@@ -4,8 +4,9 @@ usage: peer_transformers.py DIR FILE [--tolerance 2e-3]
        FILE: {"prompts": [{"ids": [...], "logits": [...]}]}, logits of the last position, from the model that wrote DIR
 
 Loads DIR with AutoModelForCausalLM in f32, without remote code, and prints JSON: per prompt the largest difference and
-whether the best id is the same; names of tensors that were missing or left over. Exit 1 when a difference is larger than
-the tolerance, a tensor is missing or left over, or the directory does not load.
+whether the best id is the same; names of tensors that were missing or left over. Exit 1 when a difference is larger
+than the tolerance, a tensor is missing or left over, or the directory does not load. A missing tensor must be looked
+for: transformers fills it with random numbers and goes on.
 """
 import argparse
 import json
@@ -28,8 +29,8 @@ def main():
     torch.set_grad_enabled(False)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    report = {"peer": "transformers", "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-              "tolerance": a.tolerance}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    report = {"peer": "transformers", "versions": versions, "tolerance": a.tolerance}
     with open(a.file, encoding="utf-8") as f:
         prompts = json.load(f)["prompts"]
     try:
@@ -38,7 +39,8 @@ def main():
     except Exception as error:  # whatever the reason, the answer is "does not load" and why
         print(json.dumps(report | {"error": f"{type(error).__name__}: {error}"}, indent=1))
         return 1
-    off = {k: sorted(map(str, v)) for k, v in loading.items() if v and k in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    off = {k: sorted(map(str, loading[k])) for k in kinds if loading[k]}
     rows = []
     for prompt in prompts:
         mine = model.eval()(torch.tensor([prompt["ids"]]), use_cache=False).logits[0, -1]
@@ -49,7 +51,8 @@ def main():
         rows.append({"tokens": len(prompt["ids"]), "max_abs_diff": (mine - theirs).abs().max().item(),
                      "same_top1": bool(mine.argmax() == theirs.argmax())})
     good = bool(rows) and not off and all(r["max_abs_diff"] <= a.tolerance for r in rows)
-    print(json.dumps(report | {"model": type(model).__name__, "prompts": rows, "problems": off, "agrees": good}, indent=1))
+    report |= {"model": type(model).__name__, "prompts": rows, "problems": off, "agrees": good}
+    print(json.dumps(report, indent=1))
     return 0 if good else 1
 
 

@@ -11,9 +11,9 @@ x is the input of the projection in the dense model over the tokens of the promp
 own; the mean is over all their tokens, summed in f64 and rounded to f32. The Wanda masks follow from these stored f32
 means, so that they can be redone bit for bit.
 
-masks.json        per key: shape, sha256 of both packed masks, how many weights of the size of the cut the tie rule decides
-                  (magnitude), how many rows have less than 1e-4 of a score between kept and removed, where other means
-                  may choose otherwise (wanda), and the fraction of weights on which both masks agree
+masks.json        per key: shape, sha256 of both packed masks; magnitude: how many weights share the size at the cut,
+                  where the tie rule decides; wanda: how many rows have less than 1e-4 of a score between kept and
+                  removed, where other means may choose otherwise; the fraction of weights on which both masks agree
 masks.safetensors BLOCK.NAME.wanda        u8 [64 * in / 8]  packed Wanda mask of the first 64 rows
                   BLOCK.NAME.mean_square  f32 [in]          mean of x_j^2
 """
