@@ -1,7 +1,9 @@
 //! Prints the speed of the kernels on this machine: `cargo run --release -p pare-kernels --example measure`.
 #![allow(clippy::print_stdout)]
 
-use pare_kernels::{Isa, PanelType, Panels, Pool};
+use pare_kernels::blocks::{RowType, Rows};
+use pare_kernels::gram::accumulate_gram;
+use pare_kernels::{AttentionScratch, BlockType, Isa, KvBlock, PanelType, Panels, Pool, elementwise, multiply_rows};
 use std::time::{Duration, Instant};
 
 fn main() {
@@ -11,8 +13,7 @@ fn main() {
         let ns = best(2000, || pool.run(threads, &|_| ())).as_nanos();
         let mean = mean(20_000, || pool.run(threads, &|_| ())).as_nanos();
         println!("{threads} threads: fork-join {ns} ns best, {mean} ns mean");
-        for (rows, inn, out) in [(512, 576, 1536), (512, 1536, 576), (512, 576, 192), (512, 576, 49152), (8, 576, 1536)]
-        {
+        for (rows, inn, out) in [(512, 576, 1536), (512, 1536, 576), (512, 576, 49152)] {
             for ty in [PanelType::F16, PanelType::F32] {
                 let panels = pack(ty, out, inn, &pool);
                 let x: Vec<f32> = (0..rows * inn).map(|i| (i % 17) as f32 * 0.1 - 0.8).collect();
@@ -53,11 +54,76 @@ fn main() {
                 std::hint::black_box(data[part * half..][..half].iter().fold(0u64, |a, b| a.wrapping_add(*b)));
             });
         });
-        println!(
-            "  plain read of {} MB: {:.1} GB/s",
-            data.len() >> 17,
-            data.len() as f64 * 8.0 / time.as_secs_f64() / 1e9
-        );
+        println!("  plain read of 256 MB: {:.1} GB/s", 0.268_435_456 / time.as_secs_f64());
+        few_rows(&pool);
+        attention(&pool);
+        gram(&pool);
+    }
+    blocks();
+    rows();
+}
+
+fn few_rows(pool: &Pool) {
+    let panels = pack(PanelType::F16, 49152, 576, pool);
+    for rows in [1, 2, 4, 8, 12, 13, 16, 32] {
+        let (x, mut y) = (vec![0.5; 576 * rows], vec![0.0; 49152 * rows]);
+        let time = best(5, || panels.multiply(&x, &mut y, pool)).as_secs_f64();
+        let (bytes, flops) = (panels.bytes() as f64, 2.0 * (rows * 576 * 49152) as f64);
+        println!("  head, {rows} rows: {:.1} GB/s, {:.1} GFLOP/s", bytes / time / 1e9, flops / time / 1e9);
+    }
+}
+
+fn attention(pool: &Pool) {
+    let (groups, heads, d) = (3, 3, 64);
+    for (held, tokens) in [(512, 512), (2048, 2048), (512, 1), (2048, 1)] {
+        let mut cache = KvBlock::new(groups, d, held);
+        let kv: Vec<f32> = (0..held * groups * d).map(|i| (i % 19) as f32 * 0.05).collect();
+        let filling = time(&mut || cache.extend(&kv, &kv));
+        let queries = vec![0.1; tokens * groups * heads * d];
+        let (mut out, mut scratch) = (queries.clone(), AttentionScratch::new());
+        let work = || cache.attend(&queries, held - tokens, heads, 0.125, &mut scratch, &mut out, pool);
+        let time = best(5, work);
+        let positions = (0..tokens).map(|t| held - t).sum::<usize>();
+        let flops = 4.0 * (positions * groups * heads * d) as f64 / time.as_secs_f64() / 1e9;
+        println!("  attention, {tokens} tokens over {held}: {time:.1?}, {flops:.1} GFLOP/s (filled in {filling:.1?})");
+    }
+}
+
+fn gram(pool: &Pool) {
+    for (tokens, n) in [(1024, 576), (1024, 1536)] {
+        let x: Vec<f32> = (0..tokens * n).map(|i| (i % 23) as f32 * 0.1 - 1.0).collect();
+        let mut into = vec![0.0; n * n];
+        let time = best(5, || accumulate_gram(&x, n, &mut into, pool)).as_secs_f64();
+        println!("  Gram [{tokens},{n}]: {:.1} GFLOP/s", (tokens * n * (n + 1)) as f64 / time / 1e9);
+    }
+}
+
+fn blocks() {
+    for ty in BlockType::ALL {
+        let mut out = vec![0.0; 1 << 16];
+        let bytes = vec![0x11; out.len() / ty.values_per_block() * ty.bytes_per_block()];
+        let time = best(50, || ty.decode(&bytes, &mut out)).as_secs_f64();
+        println!("{}: {:.2} G values/s decoded", ty.name(), out.len() as f64 / time / 1e9);
+    }
+    let (mut row, other) = (vec![0.3f32; 49152], vec![0.1f32; 49152]);
+    let giga = |time: Duration| 49152.0 / time.as_secs_f64() / 1e9;
+    println!("softmax {:.2} G/s", giga(best(50, || elementwise::softmax(&mut row))));
+    println!("silu_product {:.2} G/s", giga(best(50, || elementwise::silu_product(&mut row, &other))));
+    let time = best(50, || drop(std::hint::black_box(elementwise::log_sum_exp(std::hint::black_box(&other)))));
+    println!("log_sum_exp {:.2} G/s", giga(time));
+    println!("rms_norm {:.2} G/s", giga(best(50, || elementwise::rms_norm(&other, &other, 1e-5, &mut row))));
+}
+
+fn rows() {
+    let pool = Pool::new(2);
+    let ty = BlockType::Q4_1;
+    let (out, inn) = (1536, 576);
+    let bytes = vec![0x11; out * inn / ty.values_per_block() * ty.bytes_per_block()];
+    let source = Rows::new(RowType::Blocks(ty), &bytes, [out, inn]).expect("the bytes are those rows");
+    for rows in [1, 12, 512] {
+        let (x, mut y) = (vec![0.5; inn * rows], vec![0.0; out * rows]);
+        let time = best(20, || multiply_rows(&source, &x, &mut y, &pool));
+        println!("Q4_1 rows times {rows}: {time:.1?}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod k;
 mod plain;
 
+use crate::isa::{Isa, versions};
 use crate::rows::RowSource;
 
 /// A block-quantised type of GGUF.
@@ -83,16 +84,23 @@ impl BlockType {
         let blocks = out.len() / self.values_per_block();
         assert_eq!(out.len(), blocks * self.values_per_block(), "{} values in part of a block", self.name());
         assert_eq!(bytes.len(), blocks * self.bytes_per_block(), "bytes of {blocks} blocks of {}", self.name());
-        match self {
-            BlockType::Q4_0 => plain::each(bytes, out, plain::q4_0),
-            BlockType::Q4_1 => plain::each(bytes, out, plain::q4_1),
-            BlockType::Q5_0 => plain::each(bytes, out, plain::q5_0),
-            BlockType::Q5_1 => plain::each(bytes, out, plain::q5_1),
-            BlockType::Q8_0 => plain::each(bytes, out, plain::q8_0),
-            BlockType::Q4K => plain::each(bytes, out, k::q4),
-            BlockType::Q5K => plain::each(bytes, out, k::q5),
-            BlockType::Q6K => plain::each(bytes, out, k::q6),
-        }
+        decode_on(Isa::detect(), self, bytes, out);
+    }
+}
+
+versions!(decode_on, decode_body, (ty: BlockType, bytes: &[u8], out: &mut [f32]));
+
+#[inline(always)]
+fn decode_body(ty: BlockType, bytes: &[u8], out: &mut [f32]) {
+    match ty {
+        BlockType::Q4_0 => plain::each(bytes, out, plain::q4_0),
+        BlockType::Q4_1 => plain::each(bytes, out, plain::q4_1),
+        BlockType::Q5_0 => plain::each(bytes, out, plain::q5_0),
+        BlockType::Q5_1 => plain::each(bytes, out, plain::q5_1),
+        BlockType::Q8_0 => plain::each(bytes, out, plain::q8_0),
+        BlockType::Q4K => plain::each(bytes, out, k::q4),
+        BlockType::Q5K => plain::each(bytes, out, k::q5),
+        BlockType::Q6K => plain::each(bytes, out, k::q6),
     }
 }
 
@@ -175,3 +183,6 @@ impl RowSource for Rows<'_> {
         self.ty.decode(&self.bytes[from..from + out.len() / values * bytes], out);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ pub struct KvBlock {
     head_dim: usize,
     capacity: usize,
     length: usize,
-    pub(super) keys: Aligned<f32>,
-    pub(super) values: Aligned<f32>,
+    keys: Aligned<f32>,
+    values: Aligned<f32>,
 }
 
 impl KvBlock {
@@ -73,10 +73,9 @@ impl KvBlock {
         }
         let mut grown = KvBlock::new(self.groups, self.head_dim, capacity);
         let (d, padded) = (self.head_dim, self.head_dim.next_multiple_of(PANEL));
-        for (old, new) in [(d * self.capacity, d * grown.capacity)].into_iter() {
-            for group in 0..self.groups {
-                grown.keys[group * new..][..old].copy_from_slice(&self.keys[group * old..][..old]);
-            }
+        let (old, new) = (self.capacity * d, grown.capacity * d);
+        for group in 0..self.groups {
+            grown.keys[group * new..][..old].copy_from_slice(&self.keys[group * old..][..old]);
         }
         let (old, new) = (self.capacity * PANEL, grown.capacity * PANEL);
         for panel in 0..self.groups * padded / PANEL {
@@ -123,17 +122,20 @@ impl KvBlock {
         }
     }
 
+    /// Where the key of `group` at `position` begins; its values follow one every 32.
     fn key_start(&self, position: usize, group: usize) -> usize {
         (group * self.capacity + position / PANEL * PANEL) * self.head_dim + position % PANEL
     }
 
-    pub(super) fn key_at(&self, position: usize, group: usize, i: usize) -> f32 {
-        self.keys[self.key_start(position, group) + i * PANEL]
+    /// The keys `[D][32]` of the 32 positions from `position`, a multiple of 32.
+    pub(super) fn key_panel(&self, group: usize, position: usize) -> &[f32] {
+        &self.keys[self.key_start(position, group)..][..self.head_dim * PANEL]
     }
 
-    pub(super) fn value_at(&self, position: usize, group: usize, i: usize) -> f32 {
-        let panel = group * self.head_dim.div_ceil(PANEL) + i / PANEL;
-        self.values[(panel * self.capacity + position) * PANEL + i % PANEL]
+    /// The values `[capacity][32]` of the dimensions from `dim`, a multiple of 32.
+    pub(super) fn value_panel(&self, group: usize, dim: usize) -> &[f32] {
+        let panel = group * self.head_dim.div_ceil(PANEL) + dim / PANEL;
+        &self.values[panel * self.capacity * PANEL..][..self.capacity * PANEL]
     }
 
     /// Copies the key of `group` at `position` into `out` of `D` values.
@@ -143,7 +145,8 @@ impl KvBlock {
     pub fn key(&self, position: usize, group: usize, out: &mut [f32]) {
         assert!(position < self.length && group < self.groups, "no key of group {group} at {position}");
         assert_eq!(out.len(), self.head_dim, "the key");
-        out.iter_mut().enumerate().for_each(|(i, out)| *out = self.key_at(position, group, i));
+        let start = self.key_start(position, group);
+        out.iter_mut().enumerate().for_each(|(i, out)| *out = self.keys[start + i * PANEL]);
     }
 
     /// Copies the value of `group` at `position` into `out` of `D` values.
@@ -153,6 +156,53 @@ impl KvBlock {
     pub fn value(&self, position: usize, group: usize, out: &mut [f32]) {
         assert!(position < self.length && group < self.groups, "no value of group {group} at {position}");
         assert_eq!(out.len(), self.head_dim, "the value");
-        out.iter_mut().enumerate().for_each(|(i, out)| *out = self.value_at(position, group, i));
+        for (panel, out) in out.chunks_mut(PANEL).enumerate() {
+            out.copy_from_slice(&self.value_panel(group, panel * PANEL)[position * PANEL..][..out.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::numbers;
+
+    #[test]
+    fn what_is_appended_is_read_back_also_after_growth() {
+        for (groups, d) in [(1, 1), (2, 33), (3, 64)] {
+            let width = groups * d;
+            let (k, v) = (numbers(1, 70 * width), numbers(2, 70 * width));
+            let mut cache = KvBlock::new(groups, d, 40);
+            assert!(cache.is_empty());
+            cache.extend(&k[..40 * width], &v[..40 * width]);
+            cache.reserve(70);
+            cache.extend(&k[40 * width..], &v[40 * width..]);
+            assert_eq!(cache.len(), 70);
+            let mut row = vec![0.0; d];
+            for position in 0..70 {
+                for group in 0..groups {
+                    cache.key(position, group, &mut row);
+                    assert_eq!(row, k[position * width + group * d..][..d]);
+                    cache.value(position, group, &mut row);
+                    assert_eq!(row, v[position * width + group * d..][..d]);
+                }
+            }
+            cache.truncate(80);
+            assert_eq!(cache.len(), 70);
+            cache.truncate(7);
+            assert_eq!(cache.len(), 7);
+            cache.append(3, &k[..width], &v[..width]);
+            assert_eq!(cache.len(), 7);
+            cache.clear();
+            assert!(cache.is_empty());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "position 2 after 1")]
+    fn positions_leave_no_hole() {
+        let mut cache = KvBlock::new(1, 2, 8);
+        cache.append(0, &[1.0; 2], &[1.0; 2]);
+        cache.append(2, &[1.0; 2], &[1.0; 2]);
     }
 }
