@@ -1,5 +1,7 @@
 //! What every method must do, looped over the registries, and agreement with the references in `goldens/`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
 mod allocate;
 mod compensate;
 mod golden;
