@@ -53,6 +53,31 @@ pub enum MethodError {
         /// What happened.
         cause: NumericCause,
     },
+    /// The same in a row of scores.
+    #[error("{row}: {cause}")]
+    Row {
+        /// The name of the row.
+        row: String,
+        /// What happened.
+        cause: NumericCause,
+    },
+    /// A name that no method of an axis has.
+    #[error("no {axis} method is called {name:?}{}", suggestion(*nearest))]
+    Unknown {
+        /// The axis, as in `score`.
+        axis: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The name that was perhaps meant.
+        nearest: Option<&'static str>,
+    },
+}
+
+fn suggestion(nearest: Option<&'static str>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest:?}?"),
+        None => "; `pare methods` lists them".to_owned(),
+    }
 }
 
 /// How numbers failed.
@@ -60,12 +85,26 @@ pub enum MethodError {
 #[non_exhaustive]
 pub enum NumericCause {
     /// A weight or statistic is NaN or infinite.
-    #[error("value {index} is {value}, expected a finite number")]
+    #[error("{what}: value {index} is {value}, expected a finite number")]
     NotFinite {
+        /// Which matrix, statistic or list.
+        what: &'static str,
         /// Index of the value.
         index: usize,
         /// The value.
         value: f64,
+    },
+    /// A statistic that cannot have the value it has.
+    #[error("{what}: value {index} is {value}, expected {range}")]
+    OutOfRange {
+        /// Which statistic.
+        what: &'static str,
+        /// Index of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+        /// What it must be.
+        range: &'static str,
     },
     /// A Cholesky factorisation failed at every damping tried.
     #[error("the Gram matrix is not positive definite even with damping {damping:e} of its mean diagonal")]

@@ -4,7 +4,12 @@
 
 pub mod allocate;
 pub mod card;
+mod check;
 pub mod compensate;
 pub mod error;
+mod linalg;
+mod moments;
+mod names;
 pub mod score;
+pub mod select;
 pub mod view;

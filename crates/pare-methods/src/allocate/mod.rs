@@ -1,27 +1,64 @@
 //! Allocations: how many units each group of units keeps.
 
+mod global;
+mod uniform;
+
+pub use global::Global;
+pub use uniform::Uniform;
+
 use crate::card::Card;
+use crate::check;
 use crate::error::MethodError;
+use crate::names;
 
 /// The scores of one view, and what its units cost.
+///
+/// Parts and blocks have one unit per view: there a row holds the units of all blocks, so that they are ranked together.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// A name for messages, as in `block 3 ffn output`.
     pub name: String,
     /// One number per unit, higher = keep.
     pub scores: Vec<f64>,
-    /// Cost of one unit, in parameters.
+    /// Cost of one unit, in parameters, at least 1.
     pub unit_cost: u64,
     /// The fewest units that must stay.
     pub floor: usize,
 }
 
+impl Row {
+    fn wrong<T>(&self, key: &'static str, why: std::fmt::Arguments<'_>) -> Result<T, MethodError> {
+        Err(MethodError::Params { key, why: format!("{}: {why}", self.name) })
+    }
+}
+
+/// What every allocation asks of its input.
+fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
+    if !(0.0..=1.0).contains(&keep) {
+        return Err(MethodError::Params { key: "keep", why: format!("{keep}, expected 0..=1") });
+    }
+    for row in rows {
+        if row.floor > row.scores.len() {
+            return row.wrong("floor", format_args!("{} of {} units", row.floor, row.scores.len()));
+        }
+        if row.unit_cost == 0 {
+            return row.wrong("unit_cost", format_args!("0, expected at least 1"));
+        }
+        if let Some(cause) = check::not_finite("scores", row.scores.iter().copied()) {
+            return Err(MethodError::Row { row: row.name.clone(), cause });
+        }
+    }
+    Ok(())
+}
+
 /// Decides quotas.
 pub trait Allocate: Send + Sync {
-    /// How many units each row keeps, `floor <= quota <= scores.len()`, so that the kept cost is `keep` of the whole cost.
+    /// How many units each row keeps, `floor <= quota <= scores.len()`, so that the kept cost is `keep` of the whole cost, as
+    /// near as whole units come.
     ///
     /// # Errors
-    /// A `keep` outside `0..=1` or below what the floors allow; a score that is not finite.
+    /// `Params` for a `keep` outside `0..=1` or below what the floors allow, for a floor above the number of units and for a
+    /// cost of 0; `Row` for a score that is not finite.
     fn allocate(&self, keep: f64, rows: &[Row]) -> Result<Vec<usize>, MethodError>;
 }
 
@@ -31,4 +68,55 @@ pub struct Entry {
     pub card: Card,
     /// Builds it.
     pub build: fn() -> Box<dyn Allocate>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("allocate::Entry").field(&self.card.name).finish()
+    }
+}
+
+/// Every allocation, by name.
+pub const ENTRIES: &[Entry] = &[global::ENTRY, uniform::ENTRY];
+
+/// The allocation called `name`.
+///
+/// # Errors
+/// `Unknown`, with the nearest name.
+pub fn find(name: &str) -> Result<&'static Entry, MethodError> {
+    ENTRIES.iter().find(|entry| entry.card.name == name).ok_or_else(|| MethodError::Unknown {
+        axis: "allocate",
+        name: name.to_owned(),
+        nearest: names::nearest(name, ENTRIES.iter().map(|entry| entry.card.name)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(scores: &[f64], floor: usize) -> Row {
+        Row { name: "block 3 ffn output".into(), scores: scores.to_vec(), unit_cost: 2, floor }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_allocated() {
+        let message = |keep, row| check(keep, &[row]).unwrap_err().to_string();
+        assert_eq!(message(1.5, row(&[1.0], 0)), "parameter keep: 1.5, expected 0..=1");
+        assert_eq!(message(f64::NAN, row(&[1.0], 0)), "parameter keep: NaN, expected 0..=1");
+        assert_eq!(message(0.5, row(&[1.0], 2)), "parameter floor: block 3 ffn output: 2 of 1 units");
+        assert_eq!(
+            message(0.5, row(&[1.0, f64::NAN], 0)),
+            "block 3 ffn output: scores: value 1 is NaN, expected a finite number"
+        );
+        let free = Row { unit_cost: 0, ..row(&[1.0], 0) };
+        assert_eq!(message(0.5, free), "parameter unit_cost: block 3 ffn output: 0, expected at least 1");
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest() {
+        let message = find("unifrom").unwrap_err().to_string();
+        assert_eq!(message, "no allocate method is called \"unifrom\"; did you mean \"uniform\"?");
+        assert_eq!(find("global").unwrap().card.name, "global");
+    }
 }

@@ -1,7 +1,15 @@
 //! Repairs after a fixed cut of the reader's input channels.
 
+mod bias;
+mod least_squares;
+
+pub use bias::Bias;
+pub use least_squares::LeastSquares;
+
 use crate::card::Card;
+use crate::check;
 use crate::error::MethodError;
+use crate::names;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
@@ -17,8 +25,47 @@ pub struct Cut<'a> {
     pub bias: Option<&'a [f32]>,
     /// The columns that stay, ascending.
     pub kept: &'a [usize],
-    /// Whether the runtime or format that the model is for can carry a bias here.
+    /// Whether the runtime or format that the model is for can carry a bias here. When not, a bias that the reader has
+    /// already stays as it is.
     pub bias_allowed: bool,
+}
+
+impl Cut<'_> {
+    /// Holds the cut to its description.
+    ///
+    /// # Errors
+    /// `Params` for kept columns that are not ascending or not of the reader, `Shape` for a bias of another length,
+    /// `Numeric` for a weight or bias that is not finite.
+    pub fn check(&self) -> Result<(), MethodError> {
+        let [out, width] = self.reader.shape();
+        if let Some(pair) = self.kept.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let why = format!("column {} follows column {}, expected ascending columns", pair[1], pair[0]);
+            return Err(MethodError::Params { key: "kept", why });
+        }
+        if let Some(&last) = self.kept.last().filter(|&&last| last >= width) {
+            let why = format!("column {last} of a reader with {width} columns");
+            return Err(MethodError::Params { key: "kept", why });
+        }
+        if let Some(bias) = self.bias {
+            if bias.len() != out {
+                return Err(MethodError::Shape { site: self.site, what: "bias", want: out, got: bias.len() });
+            }
+            check::floats(self.site, "bias", bias)?;
+        }
+        check::weights(self.site, "reader", self.reader)
+    }
+
+    /// The columns that go, ascending.
+    pub fn pruned(&self) -> Vec<usize> {
+        let mut kept = self.kept.iter().peekable();
+        (0..self.reader.cols()).filter(|col| kept.next_if_eq(&col).is_none()).collect()
+    }
+
+    /// The cut without a repair; its `info` is empty.
+    pub fn plain(&self) -> Repaired {
+        let bias = self.bias.map(<[f32]>::to_vec);
+        Repaired { weight: self.reader.select_cols(self.kept), bias, info: Info::default() }
+    }
 }
 
 /// A repaired reader.
@@ -35,12 +82,14 @@ pub struct Repaired {
 /// What a repair found on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Info {
-    /// Damping that was needed, relative to the mean diagonal of the Gram matrix.
+    /// Damping that was needed, relative to the mean diagonal of the second moments of the kept inputs.
     pub damping: f64,
-    /// Mean squared calibration error per output, of the cut without repair.
-    pub error_before: f64,
+    /// Mean squared calibration error per output, of the cut without repair; none when no Gram matrix was observed.
+    pub error_before: Option<f64>,
     /// The same after the repair.
-    pub error_after: f64,
+    pub error_after: Option<f64>,
+    /// The simpler repair whose result this is, when the method's own result had a larger calibration error.
+    pub fell_back: Option<&'static str>,
 }
 
 /// Repairs a cut reader.
@@ -58,4 +107,79 @@ pub struct Entry {
     pub card: Card,
     /// Builds it.
     pub build: fn() -> Box<dyn Compensate>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("compensate::Entry").field(&self.card.name).finish()
+    }
+}
+
+/// Every repair, by name.
+pub const ENTRIES: &[Entry] = &[bias::ENTRY, least_squares::ENTRY];
+
+/// The repair called `name`.
+///
+/// # Errors
+/// `Unknown`, with the nearest name.
+pub fn find(name: &str) -> Result<&'static Entry, MethodError> {
+    ENTRIES.iter().find(|entry| entry.card.name == name).ok_or_else(|| MethodError::Unknown {
+        axis: "compensate",
+        name: name.to_owned(),
+        nearest: names::nearest(name, ENTRIES.iter().map(|entry| entry.card.name)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pare_model::site::Point;
+
+    fn refusal(kept: &[usize], bias: Option<&[f32]>, weights: [f32; 4]) -> String {
+        let reader = Matrix::from_vec(2, 2, weights.to_vec());
+        let site = Site::new(1, Point::FfnOut);
+        Cut { site, reader: &reader, bias, kept, bias_allowed: true }.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_cut_is_held_to_its_description() {
+        let sound = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(
+            refusal(&[1, 0], None, sound),
+            "parameter kept: column 0 follows column 1, expected ascending columns"
+        );
+        assert_eq!(
+            refusal(&[0, 0], None, sound),
+            "parameter kept: column 0 follows column 0, expected ascending columns"
+        );
+        assert_eq!(refusal(&[0, 2], None, sound), "parameter kept: column 2 of a reader with 2 columns");
+        assert_eq!(refusal(&[0], Some(&[1.0]), sound), "block 1 ffn output: bias has 1, expected 2");
+        assert_eq!(
+            refusal(&[0], Some(&[1.0, f32::NAN]), sound),
+            "block 1 ffn output: bias: value 1 is NaN, expected a finite number"
+        );
+        assert_eq!(
+            refusal(&[0], None, [1.0, f32::NEG_INFINITY, 3.0, 4.0]),
+            "block 1 ffn output: reader: value 1 is -inf, expected a finite number"
+        );
+    }
+
+    #[test]
+    fn splits_the_columns() {
+        let reader = Matrix::from_vec(1, 4, vec![1.0, 2.0, 3.0, 4.0]);
+        let site = Site::new(0, Point::FfnOut);
+        let cut = Cut { site, reader: &reader, bias: Some(&[5.0]), kept: &[1, 2], bias_allowed: false };
+        assert_eq!(cut.pruned(), [0, 3]);
+        assert_eq!(cut.plain().weight.data(), [2.0, 3.0]);
+        assert_eq!(cut.plain().bias, Some(vec![5.0]));
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest() {
+        let message = find("least-square").unwrap_err().to_string();
+        assert_eq!(message, "no compensate method is called \"least-square\"; did you mean \"least-squares\"?");
+        let message = find("obs").unwrap_err().to_string();
+        assert_eq!(message, "no compensate method is called \"obs\"; `pare methods` lists them");
+        assert_eq!(find("bias").unwrap().card.name, "bias");
+    }
 }

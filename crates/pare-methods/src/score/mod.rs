@@ -1,7 +1,20 @@
 //! Scores: one number per unit, higher = keep.
 
+mod activation;
+mod block_influence;
+mod magnitude;
+mod random;
+mod wanda;
+
+pub use activation::Activation;
+pub use block_influence::BlockInfluence;
+pub use magnitude::Magnitude;
+pub use random::Random;
+pub use wanda::Wanda;
+
 use crate::card::Card;
 use crate::error::MethodError;
+use crate::names;
 use crate::view::View;
 use pare_model::stats::Stats;
 
@@ -18,6 +31,50 @@ pub trait Score: Send + Sync {
 pub struct Entry {
     /// What it is.
     pub card: Card,
+    /// Whether a unit's score depends on its place among the others, and not only on what it holds.
+    pub positional: bool,
     /// Builds it; `seed` is used by scores that draw.
     pub build: fn(seed: u64) -> Box<dyn Score>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("score::Entry").field(&self.card.name).finish()
+    }
+}
+
+/// Every score, by name.
+pub const ENTRIES: &[Entry] =
+    &[activation::ENTRY, block_influence::ENTRY, magnitude::ENTRY, random::ENTRY, wanda::ENTRY];
+
+/// The score called `name`.
+///
+/// # Errors
+/// `Unknown`, with the nearest name.
+pub fn find(name: &str) -> Result<&'static Entry, MethodError> {
+    ENTRIES.iter().find(|entry| entry.card.name == name).ok_or_else(|| MethodError::Unknown {
+        axis: "score",
+        name: name.to_owned(),
+        nearest: names::nearest(name, ENTRIES.iter().map(|entry| entry.card.name)),
+    })
+}
+
+/// Refuses a view whose grain the card does not list.
+fn serve(card: &Card, view: &View<'_>, why: &'static str) -> Result<(), MethodError> {
+    if card.grains.contains(&view.grain) {
+        return view.check();
+    }
+    Err(MethodError::Unsupported { method: card.name, what: format!("units of {:?}", view.grain), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest() {
+        let message = find("wnada").unwrap_err().to_string();
+        assert_eq!(message, "no score method is called \"wnada\"; did you mean \"wanda\"?");
+        assert_eq!(find("block-influence").unwrap().card.name, "block-influence");
+    }
 }

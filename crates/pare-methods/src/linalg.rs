@@ -1,0 +1,135 @@
+//! The only module that knows faer. One thread, so that a result does not depend on how many there are.
+
+use crate::error::NumericCause;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+/// The damping at which a factorisation is given up, relative to the mean diagonal.
+const DAMPING_LIMIT: f64 = 1.0;
+
+/// Solves `(A + damping * mean(diag A) * I) x = b` for each of the `b.len() / n` right-hand sides, which lie one after the
+/// other in `b` and are overwritten by the solutions.
+///
+/// `a` is `[n, n]` and symmetric. The damping starts at `damping` and grows tenfold until the Cholesky factorisation
+/// succeeds; the one that did is returned.
+///
+/// # Errors
+/// `NotPositiveDefinite` when none up to 1 succeeds.
+pub(crate) fn solve_spd(a: &[f64], n: usize, b: &mut [f64], damping: f64) -> Result<f64, NumericCause> {
+    debug_assert_eq!(a.len(), n * n);
+    if n == 0 || b.is_empty() {
+        return Ok(damping);
+    }
+    let mean = (0..n).map(|i| a[i * n + i]).sum::<f64>() / n as f64;
+    // faer uses the other triangle as workspace: each trial needs a fresh copy.
+    let mut factor = vec![0.0; n * n];
+    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default());
+    let mut memory = MemBuffer::new(scratch);
+    let mut damping = damping;
+    loop {
+        factor.copy_from_slice(a);
+        (0..n).for_each(|i| factor[i * n + i] += damping * mean);
+        let outcome = llt::factor::cholesky_in_place(
+            MatMut::from_column_major_slice_mut(&mut factor, n, n),
+            llt::factor::LltRegularization::default(),
+            Par::Seq,
+            MemStack::new(&mut memory),
+            faer::Spec::default(),
+        );
+        // A zero matrix has no mean diagonal to damp with.
+        if outcome.is_ok() && mean > 0.0 {
+            break;
+        }
+        if damping * 10.0 > DAMPING_LIMIT * (1.0 + 1e-9) || mean <= 0.0 {
+            return Err(NumericCause::NotPositiveDefinite { damping });
+        }
+        damping *= 10.0;
+    }
+    let count = b.len() / n;
+    llt::solve::solve_in_place(
+        MatRef::from_column_major_slice(&factor, n, n),
+        MatMut::from_column_major_slice_mut(b, n, count),
+        Par::Seq,
+        MemStack::new(&mut []),
+    );
+    Ok(damping)
+}
+
+/// The product `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, all row by row.
+pub(crate) fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    let mut product = vec![0.0; m * n];
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut product, m, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, m, k),
+        MatRef::from_row_major_slice(b, k, n),
+        1.0,
+        Par::Seq,
+    );
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplies_by_hand() {
+        let product = product(&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0, 7.0, 8.0], [2, 2, 2]);
+        assert_eq!(product, [19.0, 22.0, 43.0, 50.0]);
+    }
+
+    #[test]
+    fn solves_by_hand() {
+        // [[2, 1], [1, 3]] x = [3, 4] has x = [1, 1]; twice the right-hand side has twice the solution.
+        let mut b = [3.0, 4.0, 6.0, 8.0];
+        let damping = solve_spd(&[2.0, 1.0, 1.0, 3.0], 2, &mut b, 1e-14).unwrap();
+        assert_eq!(damping, 1e-14);
+        for (got, want) in b.iter().zip([1.0, 1.0, 2.0, 2.0]) {
+            assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+    }
+
+    #[test]
+    fn reconstructs_the_right_hand_side_at_sizes_around_the_blocking() {
+        for n in [1_usize, 3, 16, 65, 129, 200] {
+            let factor: Vec<f64> = (0..n * n).map(|i| (((i * 7919 + n) % 101) as f64 - 50.0) / 50.0).collect();
+            let transposed: Vec<f64> = (0..n * n).map(|i| factor[(i % n) * n + i / n]).collect();
+            let mut gram = product(&factor, &transposed, [n, n, n]);
+            (0..n).for_each(|i| gram[i * n + i] += n as f64);
+            let right: Vec<f64> = (0..2 * n).map(|i| (i as f64).sin()).collect();
+            let mut solution = right.clone();
+            let damping = solve_spd(&gram, n, &mut solution, 1e-8).unwrap();
+            let shift = damping * (0..n).map(|i| gram[i * n + i]).sum::<f64>() / n as f64;
+            (0..n).for_each(|i| gram[i * n + i] += shift);
+            let again = product(&solution, &gram, [2, n, n]);
+            for (got, want) in again.iter().zip(&right) {
+                assert!((got - want).abs() < 1e-11, "n {n}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn damps_until_it_is_positive_definite_and_says_how_much() {
+        // Eigenvalues 1 + 1.05 and 1 - 1.05: a damping of 0.1 is the first power of ten above 0.05.
+        let mut b = [1.0, 1.0];
+        let damping = solve_spd(&[1.0, 1.05, 1.05, 1.0], 2, &mut b, 1e-6).unwrap();
+        assert!((damping - 0.1).abs() < 1e-12);
+        assert!((b[0] - 1.0 / 2.15).abs() < 1e-12, "each trial starts afresh: {}", b[0]);
+    }
+
+    #[test]
+    fn gives_up_beyond_the_limit() {
+        let error = solve_spd(&[1.0, 5.0, 5.0, 1.0], 2, &mut [1.0, 1.0], 1e-3).unwrap_err();
+        let NumericCause::NotPositiveDefinite { damping } = error else { panic!("{error}") };
+        assert!((damping - 1.0).abs() < 1e-9);
+        assert!(solve_spd(&[0.0], 1, &mut [1.0], 1e-3).is_err());
+    }
+
+    #[test]
+    fn nothing_to_solve_is_solved() {
+        assert_eq!(solve_spd(&[], 0, &mut [], 1e-3), Ok(1e-3));
+    }
+}
