@@ -2,7 +2,7 @@
 
 /// The candidate fewest single-letter edits away from `name`, when a third of its letters or fewer differ. Ties go to the
 /// first candidate.
-pub(crate) fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let name: Vec<char> = name.chars().collect();
     candidates
         .map(|candidate| (distance(&name, candidate), candidate))
