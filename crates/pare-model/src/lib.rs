@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod forward;
+pub mod load;
 pub mod matrix;
 pub mod model;
 pub mod plan;

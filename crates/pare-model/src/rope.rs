@@ -2,84 +2,39 @@
 
 use std::f64::consts::PI;
 
-/// How positions beyond the trained context are squeezed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// As trained.
-    None,
-    /// All frequencies divided by `factor`.
-    Linear {
-        /// How much longer the context is.
-        factor: f64,
-    },
-    /// Llama 3: low frequencies divided by `factor`, high ones kept, a ramp between.
-    Llama3 {
-        /// How much longer the context is.
-        factor: f64,
-        /// Wavelengths above `original_context / low_freq_factor` are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_context / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Context of the training, in tokens.
-        original_context: usize,
-    },
-    /// YaRN (arXiv:2309.00071): the ramp is over the number of turns, and attention is sharpened.
-    Yarn {
-        /// How much longer the context is.
-        factor: f64,
-        /// Context of the training, in tokens.
-        original_context: usize,
-        /// Dimensions that turn more often than this in the trained context are kept.
-        beta_fast: f64,
-        /// Dimensions that turn less often than this are divided.
-        beta_slow: f64,
-        /// Multiplies cosine and sine; `0.1 ln(factor) + 1` when not given.
-        attention_factor: Option<f64>,
-    },
-}
+pub use pare_format::config::{Rope, Scaling};
 
-/// Rotary embedding of a model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Base of the frequencies, `theta^(-2i/D)`.
-    pub theta: f64,
-    /// Scaling for long contexts.
-    pub scaling: RopeScaling,
-}
-
-impl Rope {
-    /// Angle per position of each of the `D/2` pairs, and the factor on cosine and sine.
-    pub fn frequencies(&self, head_dim: usize) -> (Vec<f64>, f64) {
-        let base = |pair: usize| self.theta.powf(-2.0 * pair as f64 / head_dim as f64);
-        let pairs = 0..head_dim / 2;
-        match self.scaling {
-            RopeScaling::None => (pairs.map(base).collect(), 1.0),
-            RopeScaling::Linear { factor } => (pairs.map(|pair| base(pair) / factor).collect(), 1.0),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let scaled = |pair| {
-                    let frequency = base(pair);
-                    let turns = original_context as f64 * frequency / (2.0 * PI);
-                    let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
-                    (1.0 - kept) * frequency / factor + kept * frequency
-                };
-                (pairs.map(scaled).collect(), 1.0)
-            }
-            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor } => {
-                // The pair that makes `turns` turns within the trained context.
-                let pair_of = |turns: f64| {
-                    head_dim as f64 * (original_context as f64 / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
-                };
-                let low = pair_of(beta_fast).floor().max(0.0);
-                let high = pair_of(beta_slow).ceil().min(head_dim as f64 - 1.0);
-                let width = if high > low { high - low } else { 0.001 };
-                let scaled = |pair| {
-                    let kept = 1.0 - ((pair as f64 - low) / width).clamp(0.0, 1.0);
-                    let frequency = base(pair);
-                    frequency / factor * (1.0 - kept) + frequency * kept
-                };
-                let sharpen = attention_factor.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
-                (pairs.map(scaled).collect(), sharpen)
-            }
+/// Angle per position of each of the `D/2` pairs, and the factor on cosine and sine.
+pub fn frequencies(rope: &Rope, head_dim: usize) -> (Vec<f64>, f64) {
+    let base = |pair: usize| rope.theta.powf(-2.0 * pair as f64 / head_dim as f64);
+    let pairs = 0..head_dim / 2;
+    match rope.scaling {
+        Scaling::None => (pairs.map(base).collect(), 1.0),
+        Scaling::Linear { factor } => (pairs.map(|pair| base(pair) / factor).collect(), 1.0),
+        Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+            let scaled = |pair| {
+                let frequency = base(pair);
+                let turns = original_context as f64 * frequency / (2.0 * PI);
+                let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                (1.0 - kept) * frequency / factor + kept * frequency
+            };
+            (pairs.map(scaled).collect(), 1.0)
+        }
+        Scaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor } => {
+            // The pair that makes `turns` turns within the trained context.
+            let pair_of = |turns: f64| {
+                head_dim as f64 * (original_context as f64 / (turns * 2.0 * PI)).ln() / (2.0 * rope.theta.ln())
+            };
+            let low = pair_of(beta_fast).floor().max(0.0);
+            let high = pair_of(beta_slow).ceil().min(head_dim as f64 - 1.0);
+            let width = if high > low { high - low } else { 0.001 };
+            let scaled = |pair| {
+                let kept = 1.0 - ((pair as f64 - low) / width).clamp(0.0, 1.0);
+                let frequency = base(pair);
+                frequency / factor * (1.0 - kept) + frequency * kept
+            };
+            let sharpen = attention_factor.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            (pairs.map(scaled).collect(), sharpen)
         }
     }
 }
@@ -96,7 +51,7 @@ pub struct RopeTable {
 impl RopeTable {
     /// An empty table for heads of width `head_dim`.
     pub fn new(rope: &Rope, head_dim: usize) -> Self {
-        let (frequencies, factor) = rope.frequencies(head_dim);
+        let (frequencies, factor) = frequencies(rope, head_dim);
         Self { frequencies, factor, cosines: Vec::new(), sines: Vec::new() }
     }
 
@@ -126,7 +81,7 @@ mod tests {
 
     #[test]
     fn first_pair_turns_one_radian_per_position() {
-        let mut table = RopeTable::new(&Rope { theta: 10_000.0, scaling: RopeScaling::None }, 4);
+        let mut table = RopeTable::new(&Rope { theta: 10_000.0, scaling: Scaling::None }, 4);
         table.reserve(3);
         let (cosines, sines) = table.at(2);
         assert!((cosines[0] - 2.0f32.cos()).abs() < 1e-7 && (sines[0] - 2.0f32.sin()).abs() < 1e-7);
@@ -136,9 +91,9 @@ mod tests {
     #[test]
     fn llama3_keeps_fast_pairs_and_divides_slow_ones() {
         let scaling =
-            RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
-        let plain = Rope { theta: 500_000.0, scaling: RopeScaling::None }.frequencies(128).0;
-        let scaled = Rope { theta: 500_000.0, scaling }.frequencies(128).0;
+            Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
+        let plain = frequencies(&Rope { theta: 500_000.0, scaling: Scaling::None }, 128).0;
+        let scaled = frequencies(&Rope { theta: 500_000.0, scaling }, 128).0;
         assert_eq!(plain[0], scaled[0]);
         assert!((plain[63] / scaled[63] - 8.0).abs() < 1e-9);
     }
