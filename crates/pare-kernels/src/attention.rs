@@ -11,7 +11,7 @@ pub use cache::KvBlock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Query rows that one tile aims at.
-const ROWS: usize = 12;
+const ROWS: usize = 36;
 /// Positions whose values are read for every row of a tile before the next ones: 32 KB of a panel.
 const CHUNK: usize = 256;
 
@@ -124,8 +124,8 @@ impl KvBlock {
                 if tile >= tiles {
                     return;
                 }
-                // Later tokens see more positions: they go first.
-                let (group, token) = (tile % self.groups(), (steps - 1 - tile / self.groups()) * step);
+                // Group by group, so that its keys and values stay in the cache; later tokens see more and go first.
+                let (group, token) = (tile / steps, (steps - 1 - tile % steps) * step);
                 let strides = [width, width];
                 let rows = Rows { isa, queries: &queries[group * each..], strides, first, heads, scale };
                 self.attend_tile(group, &rows, token..tokens.min(token + step), desk, &|at, row: &[f32]| {

@@ -44,11 +44,15 @@ mod x86 {
     use half::f16;
     use std::arch::x86_64::*;
 
+    /// Values that are fetched ahead of their use: 2 KB.
+    const AHEAD: usize = 1024;
+
     #[target_feature(enable = "avx512f,f16c")]
     pub(super) fn widen_f16_avx512(from: &[u16], to: &mut [f32]) {
         let (from, tail_from) = from.as_chunks::<16>();
         let (to, tail_to) = to.as_chunks_mut::<16>();
         for (from, to) in from.iter().zip(to) {
+            _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(AHEAD).cast());
             // SAFETY: 16 values on each side.
             unsafe {
                 _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())));
@@ -62,6 +66,7 @@ mod x86 {
         let (from, tail_from) = from.as_chunks::<8>();
         let (to, tail_to) = to.as_chunks_mut::<8>();
         for (from, to) in from.iter().zip(to) {
+            _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(AHEAD).cast());
             // SAFETY: 8 values on each side.
             unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
         }

@@ -1,19 +1,24 @@
 //! Sums of outer products of the rows of a matrix.
 
-use crate::isa::Isa;
+use crate::isa::{Isa, versions};
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::tile::{PANEL, Tile, multiply_rows_of};
+use std::ops::Range;
 
 /// Rows summed in f32 before their sum is added in f64.
 pub const CHUNK: usize = 256;
+/// Chunks summed between two visits of the result, which is far larger than the caches.
+const VISIT: usize = 4;
+/// Rows multiplied at a time, so that both sides stay in the first cache.
+const PIECE: usize = 128;
 /// Rows of the result that one part computes.
 const BAND: usize = 48;
 
 /// `into[i,j] += sum over t of x[t,i] * x[t,j]`, with `x` `[T, n]` and `into` `[n, n]`.
 ///
 /// The rows are taken in chunks of 256 from the first: within a chunk a fold of `fma` in f32 over `t` in order, the
-/// chunks added in f64 in order. `into` stays exactly symmetric when it was. Cost: `T * n * n / 2` multiply-adds, no
+/// chunks added in f64 in order. Only the lower half is computed; the upper becomes its mirror. Cost: `T * n * n / 2` multiply-adds, no
 /// allocation.
 ///
 /// # Panics
@@ -30,35 +35,29 @@ fn accumulate_gram_on(isa: Isa, x: &[f32], n: usize, into: &mut [f64], pool: &Po
     assert!(x.len().is_multiple_of(n), "x is not [T, {n}]");
     let into = Shared::new(into);
     let bands = n.div_ceil(BAND);
+    let visits = x.len().div_ceil(VISIT * CHUNK * n);
     // The longest bands are the last rows: they go first.
     pool.run(bands, &|part| {
         let first = (bands - 1 - part) * BAND;
-        let rows = BAND.min(n - first);
-        let mut left = Lines([0.0; CHUNK * BAND]);
+        let rows = first..n.min(first + BAND);
+        let mut left = Lines([0.0; VISIT * CHUNK * BAND]);
         let mut right = Lines([0.0; CHUNK * PANEL]);
         let mut sums = [0.0f32; BAND * PANEL];
-        for chunk in x.chunks(CHUNK * n) {
-            let depth = chunk.len() / n;
-            copy_columns(chunk, n, first, rows, BAND, &mut left.0);
-            for column in (0..first + rows).step_by(PANEL) {
-                let width = PANEL.min(n - column);
-                copy_columns(chunk, n, column, width, PANEL, &mut right.0);
-                let tile = Tile {
-                    x: left.0.as_ptr(),
-                    x_stride: 1,
-                    x_step: BAND,
-                    rows,
-                    panel: right.0.as_ptr().cast(),
-                    panel_stride: 0,
-                    depth,
-                    y: sums.as_mut_ptr(),
-                    y_stride: PANEL,
-                    width: PANEL,
-                    accumulate: false,
-                };
-                // SAFETY: the set is there and the three buffers hold what the tile names.
-                unsafe { multiply_rows_of::<true>(isa, tile) };
-                add_below_and_above(&sums, first..first + rows, column..column + width, n, &into);
+        let mut totals = [0.0f64; BAND * PANEL];
+        for (visit, x) in x.chunks(VISIT * CHUNK * n).enumerate() {
+            copy_columns::<BAND>(x, n, rows.clone(), &mut left.0);
+            for column in (0..rows.end).step_by(PANEL) {
+                let columns = column..n.min(column + PANEL);
+                visit_below(&into, n, &rows, &columns, |row, at| totals[at..at + row.len()].copy_from_slice(row));
+                for (chunk, left) in x.chunks(CHUNK * n).zip(left.0.chunks(CHUNK * BAND)) {
+                    copy_columns::<PANEL>(chunk, n, columns.clone(), &mut right.0);
+                    multiply_chunk(isa, left, &right.0, chunk.len() / n, &mut sums);
+                    add_sums(isa, &mut totals, &sums);
+                }
+                visit_below(&into, n, &rows, &columns, |row, at| row.copy_from_slice(&totals[at..at + row.len()]));
+                if visit + 1 == visits {
+                    mirror(&into, n, &rows, &columns, &totals);
+                }
             }
         }
     });
@@ -67,33 +66,71 @@ fn accumulate_gram_on(isa: Isa, x: &[f32], n: usize, into: &mut [f64], pool: &Po
 #[repr(align(64))]
 struct Lines<const N: usize>([f32; N]);
 
-/// Copies columns `first..first + width` of a chunk into lines of `stride`.
-fn copy_columns(chunk: &[f32], n: usize, first: usize, width: usize, stride: usize, to: &mut [f32]) {
-    for (row, line) in chunk.chunks_exact(n).zip(to.chunks_exact_mut(stride)) {
-        line[..width].copy_from_slice(&row[first..first + width]);
+/// Copies some columns of `[T, n]` into lines of `WIDTH`.
+fn copy_columns<const WIDTH: usize>(x: &[f32], n: usize, columns: Range<usize>, to: &mut [f32]) {
+    let (lines, _) = to.as_chunks_mut::<WIDTH>();
+    for (row, line) in x.chunks_exact(n).zip(lines) {
+        match row[columns.clone()].as_array::<WIDTH>() {
+            Some(row) => *line = *row,
+            None => line[..columns.len()].copy_from_slice(&row[columns.clone()]),
+        }
     }
 }
 
-/// Adds `sums[i - rows.start, j - columns.start]` to `into[i, j]` where `j <= i`, and to its mirror.
-fn add_below_and_above(
-    sums: &[f32],
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    n: usize,
+/// `sums[i, j] = fold over t < depth of fma(left[t, i], right[t, j], acc)`.
+fn multiply_chunk(isa: Isa, left: &[f32], right: &[f32], depth: usize, sums: &mut [f32; BAND * PANEL]) {
+    for start in (0..depth).step_by(PIECE) {
+        let tile = Tile {
+            x: left[start * BAND..depth * BAND].as_ptr(),
+            x_stride: 1,
+            x_step: BAND,
+            rows: BAND,
+            panel: right[start * PANEL..depth * PANEL].as_ptr().cast(),
+            panel_stride: 0,
+            depth: PIECE.min(depth - start),
+            y: sums.as_mut_ptr(),
+            y_stride: PANEL,
+            width: PANEL,
+            accumulate: start > 0,
+        };
+        // SAFETY: the set is there, and the three buffers hold `depth` lines and the sums that the tile names.
+        unsafe { multiply_rows_of::<true>(isa, tile) };
+    }
+}
+
+versions!(add_sums, add_sums_body, (totals: &mut [f64; BAND * PANEL], sums: &[f32; BAND * PANEL]));
+
+#[inline(always)]
+fn add_sums_body(totals: &mut [f64; BAND * PANEL], sums: &[f32; BAND * PANEL]) {
+    for (total, &sum) in totals.iter_mut().zip(sums) {
+        *total += f64::from(sum);
+    }
+}
+
+/// Hands each row of a block, as far as it lies on or below the diagonal, to `work(elements, offset in the totals)`.
+fn visit_below(
     into: &Shared<'_, f64>,
+    n: usize,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    mut work: impl FnMut(&mut [f64], usize),
 ) {
-    for (i, sums) in rows.clone().zip(sums.chunks_exact(PANEL)) {
+    for i in rows.clone() {
         let end = columns.end.min(i + 1).max(columns.start);
         // SAFETY: elements on and below the diagonal belong to the part of their row.
         let row = unsafe { into.slice_mut(i * n + columns.start, end - columns.start) };
-        row.iter_mut().zip(sums).for_each(|(sum, &more)| *sum += f64::from(more));
+        work(row, (i - rows.start) * PANEL);
     }
+}
+
+/// Writes a block below the diagonal to its mirror above.
+fn mirror(into: &Shared<'_, f64>, n: usize, rows: &Range<usize>, columns: &Range<usize>, totals: &[f64]) {
     for j in columns.clone() {
         let start = rows.start.max(j + 1).min(rows.end);
         // SAFETY: elements above the diagonal belong to the part of their column.
         let row = unsafe { into.slice_mut(j * n + start, rows.end - start) };
-        for (i, sum) in (start..).zip(row) {
-            *sum += f64::from(sums[(i - rows.start) * PANEL + j - columns.start]);
+        for (i, value) in (start..).zip(row) {
+            *value = totals[(i - rows.start) * PANEL + j - columns.start];
         }
     }
 }
@@ -107,7 +144,7 @@ mod tests {
     fn every_set_and_pool_gives_the_bits_of_the_folds() {
         let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
         for n in [1, 2, 31, 33, 48, 49, 100, 130] {
-            for tokens in [0, 1, 7, 255, 256, 257, 600] {
+            for tokens in [0, 1, 7, 256, 257, 600, 1100] {
                 let x = numbers(n as u64, tokens * n);
                 let before: Vec<f64> = (0..n * n).map(|at| (at / n + at % n) as f64 * 0.25).collect();
                 let mut expected = before.clone();

@@ -5,7 +5,7 @@ use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::tile::{PANEL, Tile, best_panels, most_rows, multiply_rows_of, multiply_stored};
+use crate::tile::{PANEL, Tile, best_panels, direct_rows, most_rows, multiply_rows_of, multiply_stored, tiles};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Inputs of one panel widened at a time for many rows: 24 KB of f32, which the first cache keeps.
@@ -151,14 +151,14 @@ impl Panels {
             return;
         }
         let y = Shared::new(y);
-        if rows <= most_rows(isa) {
+        if rows <= direct_rows(isa) {
             self.few_rows(isa, x, rows, y, pool);
         } else {
             self.many_rows(isa, x, rows, y, pool);
         }
     }
 
-    /// One pass over the stored panels, widened in registers.
+    /// One pass over the stored panels, widened in registers by each tile of rows.
     fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
         let panels = self.out.div_ceil(PANEL);
         let small = rows * self.out * self.inn < SMALL;
@@ -172,21 +172,24 @@ impl Panels {
         pool.run(parts, &|part| {
             for group in part * groups / parts..(part + 1) * groups / parts {
                 let panel = group * together;
-                let tile = Tile {
-                    x: x.as_ptr(),
-                    x_stride: self.inn,
-                    x_step: 1,
-                    rows,
-                    panel: stored.at(panel * each),
-                    panel_stride: each,
-                    depth: self.inn,
-                    y: y.at(panel * PANEL),
-                    y_stride: self.out,
-                    width: (self.out - panel * PANEL).min(together * PANEL),
-                    accumulate: false,
-                };
-                // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
-                unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
+                // The first tile brings the panels to the cache, the others find them there.
+                for (first, rows) in tiles(rows, most_rows(isa)) {
+                    let tile = Tile {
+                        x: x[first * self.inn..].as_ptr(),
+                        x_stride: self.inn,
+                        x_step: 1,
+                        rows,
+                        panel: stored.at(panel * each),
+                        panel_stride: each,
+                        depth: self.inn,
+                        y: y.at(first * self.out + panel * PANEL),
+                        y_stride: self.out,
+                        width: (self.out - panel * PANEL).min(together * PANEL),
+                        accumulate: false,
+                    };
+                    // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
+                    unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
+                }
             }
         });
     }

@@ -104,6 +104,15 @@ pub(crate) fn most_rows(isa: Isa) -> usize {
     }
 }
 
+/// The most rows for which each tile widens the stored values anew: measured to be no slower than widening once to memory.
+pub(crate) fn direct_rows(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 48,
+        Isa::Avx2 => 6,
+        Isa::Portable => 2,
+    }
+}
+
 /// How many neighbouring panels a call takes at best for `rows` rows: enough independent sums to hide their latency.
 pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
@@ -118,16 +127,18 @@ pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
 /// # Safety
 /// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
 pub(crate) unsafe fn multiply_rows_of<const ACROSS: bool>(isa: Isa, tile: Tile) {
-    let most = most_rows(isa);
-    let mut done = 0;
-    for tiles in (1..=tile.rows.div_ceil(most)).rev() {
-        let rows = (tile.rows - done).div_ceil(tiles);
+    for (first, rows) in tiles(tile.rows, most_rows(isa)) {
         // SAFETY: rows within the tile.
-        let (x, y) = unsafe { (tile.x.add(done * tile.x_stride), tile.y.add(done * tile.y_stride)) };
+        let (x, y) = unsafe { (tile.x.add(first * tile.x_stride), tile.y.add(first * tile.y_stride)) };
         // SAFETY: a part of the tile, by the caller's promise.
         unsafe { multiply_tile::<F32, false, ACROSS>(isa, 1, Tile { x, y, rows, ..tile }) };
-        done += rows;
     }
+}
+
+/// Cuts `rows` into pieces `(first, rows)` of nearly equal height, none higher than `most`.
+pub(crate) fn tiles(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(most);
+    (0..count).map(move |i| (i * rows / count, (i + 1) * rows / count - i * rows / count))
 }
 
 /// At most [`most_rows`] rows times `panels` panels of storage `TY`, `panels` being 1 or at most [`best_panels`]. `FAR` says
