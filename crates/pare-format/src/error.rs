@@ -41,6 +41,73 @@ pub enum FormatErrorKind {
         /// What the format asks for.
         expected: String,
     },
+    /// A declared number is beyond what is read at all.
+    #[error("{what} is {found}, the limit is {limit}")]
+    TooLarge {
+        /// What was counted.
+        what: &'static str,
+        /// The declared number.
+        found: u64,
+        /// The largest number that is read.
+        limit: u64,
+    },
+    /// The file or a part of it has another length than it should.
+    #[error("{what} is {found} bytes, {expected} expected: {} bytes {}", .found.abs_diff(*.expected), if .found < .expected { "missing" } else { "too many" })]
+    Length {
+        /// Which part was measured.
+        what: &'static str,
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that should be there.
+        expected: u64,
+    },
+    /// A name that must be unique is given more than once.
+    #[error("occurs twice")]
+    Duplicate,
+    /// Valid, but pare does not handle it.
+    #[error("{found} is not supported; supported: {supported}")]
+    Unsupported {
+        /// What the file asks for.
+        found: String,
+        /// What is handled.
+        supported: String,
+    },
+    /// Not JSON, or not JSON of the shape that is read.
+    #[error("not valid JSON: {0}")]
+    Json(String),
+    /// Another process changed the file after it was opened.
+    #[error("changed while reading: {0}")]
+    Changed(String),
+    /// A file name inside a model leads out of the model's directory.
+    #[error("{found} escapes the model directory")]
+    Escapes {
+        /// The name, quoted.
+        found: String,
+    },
+    /// The small text file that Git LFS leaves in place of the content.
+    #[error("this is a Git LFS pointer, the weights were not downloaded")]
+    LfsPointer,
+    /// An HTML page where a model file should be.
+    #[error("this is an HTML page, not a model file: the download failed or needs a login")]
+    HtmlPage,
+    /// The weights are there only as Python pickles, which run code when they are opened.
+    #[error("the weights are only there as Python pickle files ({0}), which run code when opened and are never read")]
+    Pickle(String),
+    /// The tensors that are present are not those that the configuration asks for.
+    #[error("tensor names do not match config.json: {0}")]
+    Names(String),
+    /// The output is there already.
+    #[error("exists already and is not empty; nothing was written")]
+    Exists,
+    /// Another process is writing the same output.
+    #[error("is being written by process {0}")]
+    Locked(u32),
+    /// The output is one of the inputs.
+    #[error("is also an input ({0}); nothing was written")]
+    SameFile(String),
+    /// The operating system refused to write.
+    #[error("cannot write: {0}")]
+    Write(#[source] std::io::Error),
 }
 
 /// Result of reading a file.

@@ -3,7 +3,15 @@
 //! No maths here, and no panic on any input.
 
 pub mod config;
+pub mod directory;
 pub mod error;
+pub mod fuzz;
+pub mod json;
+pub mod limits;
 pub mod map;
+mod quote;
+pub mod safetensors;
+mod sniff;
+pub mod write;
 
 pub use error::{FormatError, FormatErrorKind, Result};

@@ -1,0 +1,211 @@
+//! A model as a directory: `config.json`, one or more safetensors files, tokenizer files.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::config::{CONFIG, ModelConfig};
+use crate::error::{FormatError, FormatErrorKind, Result};
+use crate::map::Stamp;
+use crate::quote;
+use crate::safetensors::{SafetensorsFile, TensorInfo, TensorView, supported};
+
+mod checks;
+mod index;
+mod resolve;
+
+pub use checks::check_names;
+
+use resolve::Roots;
+
+/// Files beside the weights that belong to a model, copied when it is written anew.
+pub const COMPANIONS: [&str; 10] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// An open model directory. Opening reads headers only.
+#[derive(Debug)]
+pub struct ModelDirectory {
+    root: PathBuf,
+    config_path: PathBuf,
+    config_stamp: Stamp,
+    config: ModelConfig,
+    shards: Vec<SafetensorsFile>,
+    /// Shard and position of each tensor, in the order of names.
+    by_name: Vec<(u32, u32)>,
+    companions: Vec<PathBuf>,
+    warnings: Vec<String>,
+}
+
+impl ModelDirectory {
+    /// Opens the model in the directory `path`.
+    ///
+    /// # Errors
+    /// What is wrong with `config.json`, the index or a shard, with file, field or tensor, and both numbers. Files that lead out of the
+    /// directory are refused, but for the layout of the Hugging Face cache (`snapshots/REV/x` to `blobs/HASH`).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_following(path, &[])
+    }
+
+    /// Opens the model in the directory `path`, whose symbolic links may lead into the directories `allowed`.
+    ///
+    /// # Errors
+    /// As [`ModelDirectory::open`].
+    pub fn open_following(path: impl AsRef<Path>, allowed: &[PathBuf]) -> Result<Self> {
+        let root = path.as_ref().to_owned();
+        let roots = Roots::new(&root, allowed)?;
+        let Some(config_path) = roots.find(CONFIG)? else {
+            let kind =
+                FormatErrorKind::Found { found: "is missing".into(), expected: "the model's description".into() };
+            let hint = "a model directory has config.json, *.safetensors and tokenizer.json";
+            return Err(FormatError::new(root.join(CONFIG), kind).hint(hint));
+        };
+        let config_stamp = crate::map::open_regular(&config_path)?.1;
+        let config = ModelConfig::open(&config_path)?;
+        let weights = index::open(&roots)?;
+        let mut warnings = weights.warnings;
+        for shard in &weights.shards {
+            let name = shard.path().file_name().unwrap_or_default().display().to_string();
+            warnings.extend(shard.warnings().iter().map(|warning| format!("{name}: {warning}")));
+        }
+        let mut companions = Vec::new();
+        for name in COMPANIONS {
+            companions.extend(roots.find(name)?);
+        }
+        let mut model = Self {
+            root,
+            config_path,
+            config_stamp,
+            config,
+            by_name: weights.by_name,
+            shards: weights.shards,
+            companions,
+            warnings,
+        };
+        checks::embedding(&model)?;
+        model.warnings.extend(checks::head(&model));
+        Ok(model)
+    }
+
+    /// The directory as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The model's description.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weight files, in the order of their names.
+    #[must_use]
+    pub fn shards(&self) -> &[SafetensorsFile] {
+        &self.shards
+    }
+
+    /// The files of [`COMPANIONS`] that are there.
+    #[must_use]
+    pub fn companions(&self) -> &[PathBuf] {
+        &self.companions
+    }
+
+    /// The file called `name` of [`COMPANIONS`], when it is there.
+    #[must_use]
+    pub fn companion(&self, name: &str) -> Option<&Path> {
+        self.companions.iter().map(PathBuf::as_path).find(|path| path.file_name().is_some_and(|file| file == name))
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.by_name.iter().map(|&place| self.at(place).map_or("", |(_, info)| info.name.as_str()))
+    }
+
+    /// What is known of the tensor `name`, and the file that holds it.
+    #[must_use]
+    pub fn info(&self, name: &str) -> Option<(&SafetensorsFile, &TensorInfo)> {
+        let key = |place: (u32, u32)| self.at(place).map(|(_, info)| info.name.as_str());
+        let at = self.by_name.binary_search_by(|&place| key(place).cmp(&Some(name))).ok()?;
+        self.at(*self.by_name.get(at)?)
+    }
+
+    /// The tensor `name`, of whatever type.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<TensorView> {
+        let (shard, info) = self.info(name)?;
+        shard.view(info)
+    }
+
+    /// The tensor `name`, when it is there and of a type that pare computes with.
+    ///
+    /// # Errors
+    /// `Found` when there is no such tensor, `Unsupported` for its type.
+    pub fn require(&self, name: &str) -> Result<TensorView> {
+        supported(&self.root, name, self.tensor(name))
+    }
+
+    /// What is odd but allowed.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Fails unless the tensors are exactly those that `config.json` asks for; rotary tables and the copy of a tied head may be there.
+    ///
+    /// # Errors
+    /// `Names` with the first five missing or extra names and their number.
+    pub fn check_tensor_names(&self) -> Result<()> {
+        let present = self.names().filter(|name| !self.config.may_ignore(name));
+        check_names(&self.root, self.config.tensor_names(), present)
+    }
+
+    /// Fails when a file of the model was truncated, written to, replaced or removed since it was opened.
+    ///
+    /// # Errors
+    /// `Changed`, naming the file and saying what changed.
+    pub fn unchanged(&self) -> Result<()> {
+        self.config_stamp.check(&self.config_path)?;
+        self.shards.iter().try_for_each(SafetensorsFile::unchanged)
+    }
+
+    fn at(&self, (shard, tensor): (u32, u32)) -> Option<(&SafetensorsFile, &TensorInfo)> {
+        let shard = self.shards.get(shard as usize)?;
+        Some((shard, shard.tensors().get(tensor as usize)?))
+    }
+}
+
+/// The places of all tensors of `shards` in the order of names; fails on a name that two shards hold.
+fn places(index: &Path, shards: &[SafetensorsFile]) -> Result<Vec<(u32, u32)>> {
+    let mut all = Vec::new();
+    for (s, shard) in shards.iter().enumerate() {
+        all.extend(shard.tensors().iter().enumerate().map(|(t, info)| (info.name.as_str(), (s as u32, t as u32))));
+    }
+    all.sort_unstable();
+    for pair in all.windows(2) {
+        if let &[(a, (first, _)), (b, (second, _))] = pair
+            && a == b
+        {
+            let name = |shard: u32| shards.get(shard as usize).and_then(|s| s.path().file_name()).unwrap_or_default();
+            let found = format!("is in {} and in {}", name(first).display(), name(second).display());
+            let kind = FormatErrorKind::Found { found, expected: "every tensor in one shard".into() };
+            return Err(FormatError::new(index, kind).item(quote::tensor(a)));
+        }
+    }
+    Ok(all.into_iter().map(|(_, place)| place).collect())
+}
+
+/// The first five of `names` in order, and how many there are.
+fn listed(names: &BTreeSet<String>) -> String {
+    let first: Vec<_> = names.iter().take(5).map(|name| quote::quoted(name)).collect();
+    let more = if names.len() > 5 { ", ..." } else { "" };
+    format!("{} ({}{more})", names.len(), first.join(", "))
+}

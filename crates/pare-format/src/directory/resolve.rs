@@ -1,0 +1,113 @@
+//! From a name inside a model to a file, without leaving the model.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{FormatError, FormatErrorKind, Result};
+use crate::quote::quoted;
+
+/// A model directory and where its symbolic links may lead.
+pub(super) struct Roots {
+    /// The directory as it was given.
+    pub(super) given: PathBuf,
+    allowed: Vec<PathBuf>,
+}
+
+impl Roots {
+    /// The directory `given` and the extra directories `allowed`.
+    pub(super) fn new(given: &Path, allowed: &[PathBuf]) -> Result<Self> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error: std::io::Error| FormatError::new(path, error)
+        };
+        let root = fs::canonicalize(given).map_err(io(given))?;
+        if !root.is_dir() {
+            let kind =
+                FormatErrorKind::Found { found: "is not a directory".into(), expected: "a model directory".into() };
+            return Err(FormatError::new(given, kind));
+        }
+        let mut all = vec![root.clone()];
+        // The Hugging Face cache: models--X/snapshots/REVISION/file leads to models--X/blobs/HASH.
+        if let Some(snapshots) = root.parent()
+            && snapshots.file_name().is_some_and(|name| name == "snapshots")
+            && let Some(blobs) = snapshots.parent().and_then(|model| fs::canonicalize(model.join("blobs")).ok())
+            && blobs.parent() == snapshots.parent()
+        {
+            all.push(blobs);
+        }
+        for path in allowed {
+            all.push(fs::canonicalize(path).map_err(io(path))?);
+        }
+        Ok(Self { given: given.to_owned(), allowed: all })
+    }
+
+    /// The path of the file `name`, whose symbolic links were followed and found to stay inside; `None` when there is none.
+    pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>> {
+        let path = self.given.join(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| FormatError::new(&path, error))?,
+        };
+        let target = fs::canonicalize(&path).map_err(|error| FormatError::new(&path, error))?;
+        if self.allowed.iter().any(|root| target.starts_with(root)) {
+            return Ok(Some(path));
+        }
+        let found = format!("the symbolic link to {}", quoted(&target.to_string_lossy()));
+        let hint = "if that is meant, allow the directory that it leads to";
+        Err(FormatError::new(path, FormatErrorKind::Escapes { found }).hint(hint))
+    }
+}
+
+/// Whether `name`, from an index, is a relative path that stays inside the directory on every platform, in plain ASCII.
+pub(super) fn check_shard_name(name: &str) -> Result<(), FormatErrorKind> {
+    let parts = || Path::new(name).components();
+    let inside = !name.is_empty()
+        && parts().all(|part| matches!(part, Component::Normal(_)))
+        && !name.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+        && !name.contains(['\\', ':']);
+    if !inside {
+        return Err(FormatErrorKind::Escapes { found: format!("the file name {}", quoted(name)) });
+    }
+    if name.chars().any(|c| !c.is_ascii() || c.is_ascii_control()) {
+        return Err(FormatErrorKind::Found {
+            found: format!("the file name {}", quoted(name)),
+            expected: "plain ASCII: file systems store other characters in more than one form (NFC, NFD)".into(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_shard_name;
+
+    #[test]
+    fn only_plain_relative_names() {
+        for name in ["model.safetensors", "model-00001-of-00002.safetensors", "sub/x.safetensors", "..x"] {
+            assert!(check_shard_name(name).is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/x",
+            "a/../../x",
+            "a/../x",
+            "a/./x",
+            "./x",
+            "a//x",
+            "x/",
+            "C:\\x",
+            "C:x",
+            "\\\\host\\x",
+            "a\\x",
+        ] {
+            let error = check_shard_name(name).unwrap_err().to_string();
+            assert!(error.contains("escapes the model directory"), "{name}: {error}");
+        }
+        for name in ["x\0", "x\n", "mod\u{e9}l", "mode\u{301}l"] {
+            assert!(check_shard_name(name).unwrap_err().to_string().contains("plain ASCII"), "{name}");
+        }
+    }
+}
