@@ -2,6 +2,9 @@
 //!
 //! No maths here, and no panic on any input.
 
+//pub mod chat;
 pub mod error;
+pub mod gguf;
+//pub mod tokenizer;
 
 pub use error::{FormatError, FormatErrorKind, Result};
