@@ -33,6 +33,54 @@ pub enum FormatErrorKind {
         /// What it is instead.
         found: &'static str,
     },
+    /// A declared number asks for more than the file holds, or a limit allows.
+    #[error("declares {found} {what}, at most {most} possible")]
+    TooMany {
+        /// What is counted: keys, tensors, elements, bytes.
+        what: &'static str,
+        /// The declared number.
+        found: u64,
+        /// The most that the remaining bytes or the limit allow.
+        most: u64,
+    },
+    /// The file ends inside something.
+    #[error("needs {need} more bytes, the file has {have}")]
+    EndsInside {
+        /// Bytes that must follow.
+        need: u64,
+        /// Bytes that are left.
+        have: u64,
+    },
+    /// A required key or entry is absent.
+    #[error("is missing; expected {expected}")]
+    Absent {
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// The same name stands twice.
+    #[error("occurs twice: first as entry {first}, again as entry {again}")]
+    Twice {
+        /// Position of the first, counted from 0.
+        first: usize,
+        /// Position of the second.
+        again: usize,
+    },
+    /// A value of another type than the key asks for.
+    #[error("is {found}, expected {expected}")]
+    OfType {
+        /// The type that was found, with the value when it is short.
+        found: String,
+        /// The type that the key must have.
+        expected: &'static str,
+    },
+    /// A name or number outside the list of those that can be read.
+    #[error("{found} is not supported; supported: {known}")]
+    NotSupported {
+        /// What the file asks for.
+        found: String,
+        /// The ones that work.
+        known: String,
+    },
     /// Something else is wrong with the bytes; only for text that names found and expected.
     #[error("{found}; expected {expected}")]
     Found {

@@ -2,16 +2,19 @@
 //!
 //! No maths here, and no panic on any input.
 
+pub mod chat;
 pub mod config;
 pub mod directory;
 pub mod error;
 pub mod fuzz;
+pub mod gguf;
 pub mod json;
 pub mod limits;
 pub mod map;
 mod quote;
 pub mod safetensors;
 mod sniff;
+pub mod tokenizer;
 pub mod write;
 
 pub use error::{FormatError, FormatErrorKind, Result};
