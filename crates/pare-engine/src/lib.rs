@@ -2,14 +2,25 @@
 //!
 //! It prints nothing: progress goes to a [`progress::Progress`], results are values.
 
+pub mod built_in;
+pub mod bundle;
+pub mod cache;
 pub mod candidates;
 mod error;
 pub mod evaluate;
 pub mod generate;
+pub mod hub;
+pub mod inspect;
 pub mod observe;
 pub mod probe;
 pub mod progress;
+pub mod prove;
 pub mod recipe;
+pub mod report;
 pub mod shrink;
+pub mod speed;
+pub mod text;
+pub mod verify;
+pub mod write;
 
 pub use error::Error;
