@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Inputs of one panel widened at a time for many rows: 24 KB of f32, which the first cache keeps.
 const CHUNK: usize = 192;
+/// Bytes of inputs that the second cache keeps beside the rest.
+const CACHED: usize = 1 << 20;
+/// Rows for which widening a panel costs little beside multiplying it.
+const WORTH_WIDENING: usize = 96;
 /// Inputs transposed at a time when packing.
 const STRIP: usize = 16;
 /// Multiply-adds below which a second thread costs more than it saves.
@@ -198,12 +202,13 @@ impl Panels {
     fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
         let panels = self.out.div_ceil(PANEL);
         let most = most_rows(isa);
-        // Few panels are shared by cutting the rows too.
-        let cuts = (2 * pool.threads()).div_ceil(panels).min(rows / (2 * most)).max(1);
-        let cut = rows.div_ceil(cuts).next_multiple_of(most);
-        let cuts = rows.div_ceil(cut);
-        pool.run(panels * cuts, &|part| {
-            let (panel, first) = (part / cuts, part % cuts * cut);
+        // Rows are cut so that a piece of x stays in the second cache for all panels, but is worth widening them; and when
+        // there are fewer panels than threads want.
+        let kept = (CACHED / (4 * self.inn.max(1))).max(WORTH_WIDENING);
+        let shared = (2 * pool.threads()).div_ceil(panels).min(rows / (2 * most)).max(1);
+        let cut = rows.div_ceil(rows.div_ceil(kept).max(shared)).next_multiple_of(most);
+        pool.run(panels * rows.div_ceil(cut), &|part| {
+            let (panel, first) = (part % panels, part / panels * cut);
             let mut wide = WideChunk([0.0; CHUNK * PANEL]);
             let mut start = 0;
             loop {

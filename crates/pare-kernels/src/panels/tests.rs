@@ -75,3 +75,17 @@ fn lengths_that_disagree_are_refused() {
     let pool = Pool::new(1);
     pack(PanelType::F32, &[0.0; 12], 3, 4, &pool).multiply(&[0.0; 7], &mut [0.0; 6], &pool);
 }
+
+#[test]
+fn many_long_rows_are_cut_and_keep_their_bits() {
+    let (rows, inn, out) = (130, 4097, 33);
+    let pool = Pool::new(3);
+    let (x, w) = (numbers(11, rows * inn), numbers(12, out * inn));
+    let panels = pack(PanelType::F32, &w, out, inn, &pool);
+    let expected = reference::multiply(&x, &w, rows, out, inn);
+    for isa in Isa::available() {
+        let mut y = vec![f32::NAN; rows * out];
+        panels.multiply_on(isa, &x, &mut y, &pool);
+        assert!(same_bits(&y, &expected), "{}", isa.name());
+    }
+}
