@@ -99,7 +99,7 @@ mod tests {
         report.notes.push(BAD.to_owned());
         let page = render(&report).unwrap();
         assert!(!page.contains("<script") && !page.contains("alert('x')"), "unescaped text");
-        assert!(page.contains("␛[2J&#60;script&#62;alert(&#39;x&#39;)&#60;/script&#62;&#38;&#34;"));
+        assert!(page.contains("⟨ESC⟩[2J&#60;script&#62;alert(&#39;x&#39;)&#60;/script&#62;&#38;&#34;"));
         assert!(!page.chars().any(|character| character.is_control() && character != '\n' && character != '\t'));
     }
 

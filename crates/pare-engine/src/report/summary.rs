@@ -4,7 +4,7 @@ use super::number::{megabytes, percent, rough_count, significant, times};
 use super::redundancy::{ATTENTION, BLOCK, FFN, IDLE, Sign};
 use super::tables::CHANCE;
 use super::text::listed;
-use super::{Figures, ModelFacts, Report, Role};
+use super::{Figures, Report, Role};
 
 /// The head of the page.
 pub(super) struct Summary {
@@ -23,27 +23,29 @@ pub(super) fn summary(report: &Report) -> Summary {
             let baselines: Vec<&Figures> =
                 report.figures.iter().filter(|figures| figures.role == Role::Baseline).collect();
             let clauses =
-                [removed(&report.model, dense, result), quality(dense, result), comparison(dense, result, &baselines)];
+                [removed(report, dense, result), quality(dense, result), comparison(dense, result, &baselines)];
             Summary { lead: clauses.join("; ") + ".", more: changes(dense, result) }
         }
         _ => alone(report),
     }
 }
 
-fn removed(model: &ModelFacts, dense: &Figures, result: &Figures) -> String {
+fn removed(report: &Report, dense: &Figures, result: &Figures) -> String {
+    let in_blocks = report.model.block_parameters;
     let (before, after) = (dense.parameters, result.parameters);
     if after > before {
         return format!("{} of the parameters added", percent((after - before) as f64 / before.max(1) as f64));
     }
     let gone = before - after;
     if gone == 0 {
-        return "no parameter removed".to_owned();
+        let zeroed = report.picture.iter().any(|share| share.attention < 1.0 || share.ffn < 1.0);
+        return if zeroed { "Weights zeroed but still stored" } else { "No parameter removed" }.to_owned();
     }
     // More than the blocks hold: something outside of them went too.
-    if gone > model.block_parameters {
+    if gone > in_blocks {
         return format!("{} of all parameters removed", percent(gone as f64 / before as f64));
     }
-    format!("{} of the block parameters removed", percent(gone as f64 / model.block_parameters as f64))
+    format!("{} of the block parameters removed", percent(gone as f64 / in_blocks as f64))
 }
 
 /// Perplexity over that of the dense model, computed when it is not given.
@@ -78,25 +80,29 @@ fn comparison(dense: &Figures, result: &Figures, baselines: &[&Figures]) -> Stri
     if clauses.is_empty() { "no baseline measured".to_owned() } else { clauses.join("; ") }
 }
 
-/// Where a baseline is better than the result, with its value. A result that is not a number loses to one that is.
+/// Where a baseline is better than the result, with its value. A result that is not a number loses to one that is; values
+/// that read the same are a draw.
 fn wins(dense: &Figures, baseline: &Figures, result: &Figures) -> Vec<String> {
-    let mut wins = Vec::new();
-    if let (Some(theirs), Some(ours)) = (ratio(dense, baseline), ratio(dense, result))
-        && (theirs < ours || ours.is_nan() && !theirs.is_nan())
-    {
-        wins.push(format!("perplexity {}", times(theirs)));
-    }
-    if let (Some(theirs), Some(ours)) = (baseline.kl_mean, result.kl_mean)
-        && (theirs < ours || ours.is_nan() && !theirs.is_nan())
-    {
-        wins.push(format!("mean KL {} against {}", significant(theirs, 3), significant(ours, 3)));
-    }
-    if let (Some(theirs), Some(ours)) = (baseline.top1_agreement, result.top1_agreement)
-        && (theirs > ours || ours.is_nan() && !theirs.is_nan())
-    {
-        wins.push(format!("{} same top-1", percent(theirs)));
-    }
-    wins
+    let three_digits: fn(f64) -> String = |value| significant(value, 3);
+    let lower = |theirs: f64, ours: f64| theirs < ours || ours.is_nan() && !theirs.is_nan();
+    let higher = |theirs: f64, ours: f64| theirs > ours || ours.is_nan() && !theirs.is_nan();
+    let win = |better: &dyn Fn(f64, f64) -> bool, show: fn(f64) -> String, theirs: Option<f64>, ours: Option<f64>| {
+        let (theirs, ours) = (theirs?, ours?);
+        (better(theirs, ours) && show(theirs) != show(ours)).then(|| show(theirs))
+    };
+    let perplexity = win(&lower, times, ratio(dense, baseline), ratio(dense, result));
+    let divergence = win(&lower, three_digits, baseline.kl_mean, result.kl_mean);
+    let top1 = win(&higher, percent, baseline.top1_agreement, result.top1_agreement);
+    let probes = win(&higher, percent, probe_mean(baseline, result), probe_mean(result, baseline));
+    [
+        perplexity.map(|ratio| format!("perplexity {ratio}")),
+        divergence.map(|nats| format!("mean KL {nats}")),
+        top1.map(|share| format!("{share} same top-1")),
+        probes.map(|share| format!("{share} of the probes")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn change(before: f64, after: f64) -> String {
@@ -203,6 +209,12 @@ mod tests {
             ),
             "{lead}"
         );
+        // Better than the result, but not by a digit that is shown.
+        report.figures[3].perplexity_ratio = Some(1.1799);
+        report.figures[3].top1_agreement = report.figures[1].top1_agreement;
+        assert!(summary(&report).lead.ends_with("by comparison 14.2× (random) and 1.18× (magnitude)."));
+        report.figures[3].probes.insert("copying".to_owned(), 0.9);
+        assert!(summary(&report).lead.contains("it loses to magnitude (90.0\u{a0}% of the probes)"));
         report.figures[1].perplexity_ratio = Some(f64::NAN);
         assert!(summary(&report).lead.contains("random (perplexity 14.2×)"), "{}", summary(&report).lead);
     }
@@ -218,7 +230,9 @@ mod tests {
             figures.probes.clear();
         }
         let text = summary(&report);
-        assert_eq!(text.lead, "no parameter removed; quality on text not measured; no baseline measured.");
+        assert!(text.lead.starts_with("Weights zeroed but still stored; "), "{}", text.lead);
+        report.picture.clear();
+        assert_eq!(summary(&report).lead, "No parameter removed; quality on text not measured; no baseline measured.");
         assert_eq!(text.more, ["500 → 500 parameters (+0.0\u{a0}%)"]);
     }
 

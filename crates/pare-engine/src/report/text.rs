@@ -4,15 +4,20 @@
 
 use super::{Figures, ModelFacts, RecipeFacts, Report, Sample};
 
-/// Control characters as symbols, except line feed and tab; marks that reorder text as their code points.
+/// Names of the ASCII control characters. Unicode has pictures of them, but few machines have a font that draws those.
+const CONTROL: [&str; 32] = [
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI", "DLE",
+    "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+];
+
+/// Control characters by name, except line feed and tab; invisible marks that reorder or break text as code points.
 pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' | '\t' => shown.push(character),
-            // The Unicode block of control pictures keeps the order of ASCII.
-            '\0'..='\x1f' => shown.extend(char::from_u32(0x2400 + u32::from(character))),
-            '\x7f' => shown.push('␡'),
+            '\0'..='\x1f' => shown.push_str(&format!("⟨{}⟩", CONTROL[character as usize])),
+            '\x7f' => shown.push_str("⟨DEL⟩"),
             '\u{80}'..='\u{9f}'
             | '\u{61c}'
             | '\u{200e}'
@@ -137,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_become_symbols() {
-        assert_eq!(visible("a\x1b[31m\0\r\n\tb\x7f"), "a␛[31m␀␍\n\tb␡");
+    fn control_characters_become_visible() {
+        assert_eq!(visible("a\x1b[31m\0\r\n\tb\x7f"), "a⟨ESC⟩[31m⟨NUL⟩⟨CR⟩\n\tb⟨DEL⟩");
         assert_eq!(visible("\u{9b}x\u{202e}y"), "⟨U+009B⟩x⟨U+202E⟩y");
         assert_eq!(visible("plain — text, 日本語 👩‍🚀"), "plain — text, 日本語 👩‍🚀");
     }
