@@ -1,5 +1,18 @@
 //! The report: everything measured in one run, as data and as one self-contained HTML file.
 
+mod bars;
+#[cfg(test)]
+mod examples;
+mod html;
+mod number;
+mod picture;
+mod redundancy;
+mod summary;
+mod tables;
+mod text;
+
+pub use html::render;
+
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -1,0 +1,88 @@
+//! Reports for tests.
+
+use super::{BlockRedundancy, BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, Sample};
+
+fn figures(label: &str, role: Role) -> Figures {
+    Figures {
+        label: label.to_owned(),
+        role,
+        perplexity: Some(17.2),
+        perplexity_ratio: None,
+        kl_mean: None,
+        kl_p99: None,
+        top1_agreement: None,
+        parameters: 134_515_008,
+        bytes: Some(98_362_432),
+        prefill_tok_s: Some(410.0),
+        decode_tok_s: Some(61.5),
+        probes: [("copying".to_owned(), 0.8), ("copying_generated".to_owned(), 0.6)].into(),
+    }
+}
+
+/// A model of 30 blocks, inspected.
+pub(super) fn inspected() -> Report {
+    let block = BlockRedundancy {
+        attention_influence: 0.05,
+        ffn_influence: 0.04,
+        block_influence: 0.08,
+        idle_channels: 0.2,
+        group_spread: 1.5,
+    };
+    Report {
+        title: "smollm2-135m inspected".to_owned(),
+        model: ModelFacts {
+            name: "smollm2-135m".to_owned(),
+            family: "llama".to_owned(),
+            blocks: 30,
+            hidden: 576,
+            heads: 9,
+            groups: 3,
+            ffn: 1536,
+            vocab: 49_152,
+            parameters: 134_515_008,
+            block_parameters: 106_202_880,
+            storage: "q4_1".to_owned(),
+        },
+        recipe: None,
+        picture: vec![BlockShare { attention: 1.0, ffn: 1.0 }; 30],
+        redundancy: vec![block; 30],
+        figures: vec![figures("smollm2-135m", Role::Dense)],
+        samples: Vec::new(),
+        conditions: vec![("seed".to_owned(), "1".to_owned())],
+        notes: Vec::new(),
+    }
+}
+
+/// The same model, a fifth of its blocks' parameters removed, beside one baseline.
+pub(super) fn shrunk() -> Report {
+    let mut result = figures("slim", Role::Result);
+    result.parameters -= 21_240_576;
+    result.bytes = Some(82_000_000);
+    (result.perplexity, result.perplexity_ratio) = (Some(20.296), Some(1.18));
+    (result.kl_mean, result.kl_p99, result.top1_agreement) = (Some(0.21), Some(2.4), Some(0.831));
+    let mut random = result.clone();
+    (random.label, random.role) = ("random".to_owned(), Role::Baseline);
+    (random.perplexity, random.perplexity_ratio) = (Some(244.2), Some(14.2));
+    (random.kl_mean, random.kl_p99, random.top1_agreement) = (Some(3.1), Some(11.0), Some(0.31));
+    let mut report = inspected();
+    report.title = "smollm2-135m shrunk by slim".to_owned();
+    report.recipe = Some(RecipeFacts {
+        name: "slim".to_owned(),
+        about: "the channels and groups that matter least leave".to_owned(),
+        source: "own".to_owned(),
+        keep: 0.8,
+        seconds: 41.2,
+    });
+    report.picture = vec![BlockShare { attention: 1.0, ffn: 0.7 }; 30];
+    report.redundancy = Vec::new();
+    report.figures.extend([result, random]);
+    report.samples = vec![Sample {
+        prompt: "Once upon a time".to_owned(),
+        texts: vec![
+            ("smollm2-135m".to_owned(), ", there was a fox.".to_owned()),
+            ("slim".to_owned(), " a fox.".to_owned()),
+        ],
+    }];
+    report.notes = vec!["Only pare runs a model whose blocks differ in width.".to_owned()];
+    report
+}
