@@ -5,6 +5,6 @@
 //pub mod chat;
 pub mod error;
 pub mod gguf;
-//pub mod tokenizer;
+pub mod tokenizer;
 
 pub use error::{FormatError, FormatErrorKind, Result};
