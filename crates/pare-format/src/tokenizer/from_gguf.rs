@@ -1,0 +1,284 @@
+//! Builds the tokenizer that a GGUF file describes in its metadata.
+
+use serde_json::{Value, json};
+use tokenizers::AddedToken;
+
+use super::from_json::TURN_ENDS;
+use super::parts::{MOST_MERGES, MOST_TOKENS, Parts};
+use super::pre;
+use super::table::{Style, byte_token};
+use super::{Specials, Tokenizer};
+use crate::gguf::{Gguf, Strings};
+use crate::{FormatErrorKind as Kind, Result};
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const SCORES: &str = "tokenizer.ggml.scores";
+
+/// Longest piece of a sentencepiece model, and all of them together, in bytes: every way to split each piece is looked up.
+const MOST_PIECE: usize = 256;
+const MOST_PIECES: usize = 16 << 20;
+
+/// What a token is for, as numbered in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer from `tokenizer.*` keys.
+    ///
+    /// # Errors
+    /// The key and entry that is wrong; a tokenizer model or pre-tokenizer that is not known, with the list of those that are.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let model = gguf.str("tokenizer.ggml.model")?;
+        let tokens = texts(gguf, TOKENS, gguf.strings(TOKENS)?, MOST_TOKENS)?;
+        let roles = roles(gguf, tokens.len())?;
+        let special = specials(gguf, tokens.len())?;
+        match model {
+            "gpt2" => byte_level(gguf, &tokens, &roles, special),
+            "llama" => sentencepiece(gguf, &tokens, &roles, special),
+            other => {
+                let kind = Kind::NotSupported { found: format!("{other:?}"), known: "gpt2 llama".into() };
+                Err(gguf.error("tokenizer.ggml.model", kind))
+            }
+        }
+    }
+}
+
+/// The strings of a key as UTF-8.
+fn texts<'a>(gguf: &Gguf, key: &str, strings: &'a Strings, most: usize) -> Result<Vec<&'a str>> {
+    if strings.len() > most {
+        return Err(gguf.error(key, Kind::TooMany { what: "entries", found: strings.len() as u64, most: most as u64 }));
+    }
+    let text = |(i, bytes): (usize, &'a [u8])| {
+        std::str::from_utf8(bytes).map_err(|e| {
+            let found = format!("invalid UTF-8 at its byte {}", e.valid_up_to());
+            gguf.error(&format!("{key}[{i}]"), Kind::Found { found, expected: "UTF-8".into() })
+        })
+    };
+    strings.iter().enumerate().map(text).collect()
+}
+
+fn wrong_length(gguf: &Gguf, key: &str, found: usize, tokens: usize) -> crate::FormatError {
+    let kind = Kind::Found { found: format!("{found} entries"), expected: format!("{tokens}, one per token") };
+    gguf.error(key, kind)
+}
+
+fn roles(gguf: &Gguf, tokens: usize) -> Result<Vec<Role>> {
+    let Some(types) = gguf.opt_u32s(TYPES)? else { return Ok(vec![Role::Normal; tokens]) };
+    if types.len() != tokens {
+        return Err(wrong_length(gguf, TYPES, types.len(), tokens));
+    }
+    let role = |(i, &n): (usize, &u32)| match n {
+        0 | 1 => Ok(Role::Normal),
+        2 => Ok(Role::Unknown),
+        3 => Ok(Role::Control),
+        4 => Ok(Role::UserDefined),
+        5 => Ok(Role::Unused),
+        6 => Ok(Role::Byte),
+        n => {
+            let kind = Kind::Found { found: format!("token type {n}"), expected: "0 to 6".into() };
+            Err(gguf.error(&format!("{TYPES}[{i}]"), kind))
+        }
+    };
+    types.iter().enumerate().map(role).collect()
+}
+
+/// The ids that the file names; each must be one of the tokens.
+fn specials(gguf: &Gguf, tokens: usize) -> Result<Specials> {
+    let id = |name: &str| -> Result<Option<u32>> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        // Some converters write the largest number for "none".
+        let id = gguf.opt_u32(&key)?.filter(|&id| id != u32::MAX);
+        match id {
+            Some(id) if id as usize >= tokens => {
+                let kind = Kind::Found { found: format!("id {id}"), expected: format!("an id below {tokens}") };
+                Err(gguf.error(&key, kind))
+            }
+            id => Ok(id),
+        }
+    };
+    Ok(Specials {
+        bos: id("bos")?,
+        eos: id("eos")?,
+        eot: id("eot")?,
+        unk: id("unknown")?,
+        pad: id("padding")?,
+        add_bos: false,
+        add_eos: gguf.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+        chat_template: gguf.opt_str("tokenizer.chat_template")?.map(str::to_owned),
+    })
+}
+
+/// What both kinds share: the vocabulary, the added tokens, the post-processor.
+fn parts<'a>(gguf: &'a Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Parts<'a> {
+    let all = || (0_u32..).zip(tokens).zip(roles).map(|((id, &text), &role)| (id, text, role));
+    let added = all().filter_map(|(id, text, role)| match role {
+        Role::Control | Role::Unknown => Some((id, AddedToken::from(text, true))),
+        Role::UserDefined => Some((id, AddedToken::from(text, false).normalized(false))),
+        _ => None,
+    });
+    if specials.eot.is_none() {
+        specials.eot = TURN_ENDS
+            .iter()
+            .find_map(|end| all().find(|(_, text, role)| text == end && *role == Role::Control).map(|t| t.0));
+    }
+    let text_of = |id: Option<u32>| id.and_then(|id| tokens.get(id as usize)).copied();
+    let post_processor = match text_of(specials.bos) {
+        Some(bos) if specials.add_bos => template_processing(bos, specials.bos.unwrap_or(0)),
+        _ => Value::Null,
+    };
+    Parts {
+        file: gguf.file(),
+        vocab_name: TOKENS,
+        merges_name: MERGES,
+        // Empty texts are holes: nothing could ever produce them.
+        vocab: all().filter(|t| !t.1.is_empty()).map(|(id, text, _)| (text.to_owned(), id)).collect(),
+        merges: Vec::new(),
+        unk: None,
+        fuse_unk: false,
+        byte_fallback: false,
+        ignore_merges: false,
+        added: added.filter(|a| !a.1.content.is_empty()).collect(),
+        normalizer: Value::Null,
+        pre_tokenizer: Value::Null,
+        post_processor,
+        decoder: Value::Null,
+        style: Style::ByteLevel,
+        specials,
+    }
+}
+
+fn template_processing(bos: &str, id: u32) -> Value {
+    let special = |kind| json!({ "SpecialToken": { "id": bos, "type_id": kind } });
+    let text = |name: &str, kind| json!({ "Sequence": { "id": name, "type_id": kind } });
+    json!({
+        "type": "TemplateProcessing",
+        "single": [special(0), text("A", 0)],
+        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
+        "special_tokens": { bos: { "id": bos, "ids": [id], "tokens": [bos] } },
+    })
+}
+
+fn byte_level(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Result<Tokenizer> {
+    let name = gguf.str("tokenizer.ggml.pre")?;
+    let Some(pre) = pre::find(name) else {
+        let kind = Kind::NotSupported { found: format!("pre-tokenizer {name:?}"), known: pre::known() };
+        return Err(gguf.error("tokenizer.ggml.pre", kind));
+    };
+    specials.add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos);
+    let lines = texts(gguf, MERGES, gguf.strings(MERGES)?, MOST_MERGES)?;
+    let split = |(i, line): (usize, &&str)| match line.split_once(' ') {
+        Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => Ok((a.to_owned(), b.to_owned())),
+        _ => {
+            let kind = Kind::Found { found: format!("{line:?}"), expected: "two tokens and one space".into() };
+            Err(gguf.error(&format!("{MERGES}[{i}]"), kind))
+        }
+    };
+    let merges = lines.iter().enumerate().map(split).collect::<Result<_>>()?;
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+    let parts = Parts {
+        merges,
+        ignore_merges: pre.ignore_merges,
+        normalizer: pre.normalizer,
+        pre_tokenizer: pre.pre_tokenizer,
+        decoder: bytes,
+        ..parts(gguf, tokens, roles, specials)
+    };
+    parts.build(None)
+}
+
+fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Result<Tokenizer> {
+    specials.add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(true);
+    let add_space = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    for (i, (text, role)) in tokens.iter().zip(roles).enumerate() {
+        if *role == Role::Byte && byte_token(text).is_none() {
+            let kind = Kind::Found { found: format!("byte token {text:?}"), expected: "<0x00> to <0xFF>".into() };
+            return Err(gguf.error(&format!("{TOKENS}[{i}]"), kind));
+        }
+    }
+    let unk = tokens.iter().zip(roles).find(|(_, role)| **role == Role::Unknown).map(|(text, _)| (*text).to_owned());
+    let replace = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
+    let mut normalizers = vec![replace(" ", "▁")];
+    let mut decoders = vec![replace("▁", " "), json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })];
+    if add_space {
+        normalizers.insert(0, json!({ "type": "Prepend", "prepend": "▁" }));
+        decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
+    }
+    let parts = Parts {
+        merges: merges_of_pieces(gguf, tokens, roles)?,
+        unk,
+        fuse_unk: true,
+        byte_fallback: roles.contains(&Role::Byte),
+        normalizer: json!({ "type": "Sequence", "normalizers": normalizers }),
+        decoder: json!({ "type": "Sequence", "decoders": decoders }),
+        style: Style::Pieces { strip_space: add_space, byte_tokens: true },
+        ..parts(gguf, tokens, roles, specials)
+    };
+    parts.build(None)
+}
+
+/// Sentencepiece keeps no merges: it joins the neighbours whose union has the best score. The same ids come from a list of
+/// every way to split a piece in two, best union first, shorter halves last.
+fn merges_of_pieces(gguf: &Gguf, tokens: &[&str], roles: &[Role]) -> Result<Vec<(String, String)>> {
+    let scores = gguf.opt_f32s(SCORES)?;
+    let scores = scores.ok_or_else(|| gguf.error(SCORES, Kind::Absent { expected: "an array of f32" }))?;
+    if scores.len() != tokens.len() {
+        return Err(wrong_length(gguf, SCORES, scores.len(), tokens.len()));
+    }
+    if let Some(i) = scores.iter().position(|s| s.is_nan()) {
+        let kind = Kind::Found { found: "NaN".into(), expected: "a score".into() };
+        return Err(gguf.error(&format!("{SCORES}[{i}]"), kind));
+    }
+    // Only pieces of text join; control and byte tokens never come from text.
+    let mut pieces: Vec<(&str, u32)> = (0_u32..)
+        .zip(tokens)
+        .zip(roles)
+        .filter(|((_, text), role)| !text.is_empty() && matches!(role, Role::Normal | Role::UserDefined))
+        .map(|((id, text), _)| (*text, id))
+        .collect();
+    if let Some((text, id)) = pieces.iter().find(|p| p.0.len() > MOST_PIECE) {
+        let kind = Kind::TooMany { what: "bytes", found: text.len() as u64, most: MOST_PIECE as u64 };
+        return Err(gguf.error(&format!("{TOKENS}[{id}]"), kind));
+    }
+    let total: usize = pieces.iter().map(|p| p.0.len()).sum();
+    if total > MOST_PIECES {
+        let kind = Kind::TooMany { what: "bytes of pieces", found: total as u64, most: MOST_PIECES as u64 };
+        return Err(gguf.error(TOKENS, kind));
+    }
+    pieces.sort_unstable();
+    let find = |text: &str| pieces.binary_search_by(|p| p.0.cmp(text)).ok().and_then(|i| pieces.get(i)).map(|p| p.1);
+    let mut merges: Vec<(f32, u32, u32)> = Vec::new();
+    let mut by_id: Vec<(u32, &str)> = pieces.iter().map(|&(text, id)| (id, text)).collect();
+    by_id.sort_unstable();
+    for (id, text) in by_id {
+        let start = merges.len();
+        for (at, _) in text.char_indices().skip(1) {
+            let (left, right) = text.split_at(at);
+            if let (Some(left), Some(right)) = (find(left), find(right)) {
+                merges.push((scores.get(id as usize).copied().unwrap_or(0.0), left, right));
+            }
+        }
+        if let Some(ways) = merges.get_mut(start..) {
+            ways.sort_by_key(|way| (way.1, way.2));
+        }
+        if merges.len() > MOST_MERGES {
+            let kind = Kind::TooMany { what: "ways to join", found: merges.len() as u64, most: MOST_MERGES as u64 };
+            return Err(gguf.error(TOKENS, kind));
+        }
+    }
+    let text = |id: u32| tokens.get(id as usize).copied().unwrap_or_default();
+    let length = |id: u32| text(id).chars().count();
+    merges.sort_by(|a, b| {
+        let score = b.0.total_cmp(&a.0);
+        score.then_with(|| length(b.1).cmp(&length(a.1))).then_with(|| length(b.2).cmp(&length(a.2)))
+    });
+    Ok(merges.into_iter().map(|(_, left, right)| (text(left).to_owned(), text(right).to_owned())).collect())
+}
