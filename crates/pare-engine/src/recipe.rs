@@ -2,7 +2,6 @@
 
 use pare_methods::card::Grain;
 use pare_methods::{allocate, compensate, names, score};
-use pare_model::site::Projection;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::Path;

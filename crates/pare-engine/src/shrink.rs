@@ -19,7 +19,7 @@ use pare_model::weight::Linear;
 use std::sync::Arc;
 
 /// How to shrink.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// What to remove and how to repair.
     pub recipe: &'a Recipe,
@@ -29,8 +29,8 @@ pub struct Request<'a> {
     pub calibration: &'a [Vec<u32>],
     /// Seed of scores that draw.
     pub seed: u64,
-    /// Whether a repair may add a bias (the format that will hold the model must have a place for it).
-    pub bias_allowed: bool,
+    /// Whether a repair may add a bias to a projection: the format that will hold the model must have a place for it.
+    pub bias_allowed: &'a dyn Fn(Projection) -> bool,
 }
 
 /// What was done.
@@ -236,7 +236,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
                     let site = Site::new(index, cut.projection.input());
                     let needs = stats.iter().map(|&stat| (site, stat)).collect();
                     let stats = states.observe(index, &block, &needs, work)?;
-                    let info = cut.repair(&mut block, &edit, repair.as_ref(), &stats, (index, request.bias_allowed))?;
+                    let info = cut.repair(&mut block, &edit, repair.as_ref(), &stats, (index, (request.bias_allowed)(cut.projection)))?;
                     shrunk.repairs.push(Repair { projection: cut.projection, block: index, info });
                 }
             }

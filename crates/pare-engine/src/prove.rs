@@ -1,0 +1,290 @@
+//! The whole path: shrink, write, read back what was written, measure it beside the dense model and the simple baselines, report.
+
+use crate::bundle::Bundle;
+use crate::generate::continue_text;
+use crate::probe::Series;
+use crate::progress::Work;
+use crate::recipe::Recipe;
+use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, Sample};
+use crate::shrink::{Repair, Request, Shrunk, kept_shares, shrink};
+use crate::text::Text;
+use crate::verify::{Entry, Measures, verify};
+use crate::write::{WriteAs, allows_bias, describe, obstacle, write_directory};
+use crate::{Error, report};
+use pare_format::safetensors::Dtype;
+use pare_format::write::OutputDir;
+use pare_model::model::{Model, PackAs};
+use pare_model::plan::{Edit, Plan};
+use pare_model::sample::{Sampler, Sampling};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
+
+/// What to make of a model.
+pub struct Job<'a> {
+    /// The model before.
+    pub bundle: &'a Bundle,
+    /// What to do to it.
+    pub recipe: &'a Recipe,
+    /// Share of the blocks' projection weights that stays.
+    pub keep: f64,
+    /// Text that methods see.
+    pub calibration: &'a Text,
+    /// Seed of what draws.
+    pub seed: u64,
+    /// Type of the written weights.
+    pub write_as: WriteAs,
+}
+
+/// How to measure.
+pub struct Proof<'a> {
+    /// Text that only figures see.
+    pub verification: &'a Text,
+    /// Window of the perplexity, in tokens.
+    pub context: usize,
+    /// Probes per kind; none for 0.
+    pub probes: usize,
+    /// Prompts to be continued by the dense and the pared model, in the chat template when there is one.
+    pub prompts: &'a [&'a str],
+    /// Tokens of each continuation.
+    pub continuation: usize,
+}
+
+impl Job<'_> {
+    fn shrink(&self, recipe: &Recipe, work: Work<'_>) -> Result<Shrunk, Error> {
+        let family = self.bundle.config.family;
+        let request = Request {
+            recipe,
+            keep: self.keep,
+            calibration: &self.calibration.sequences,
+            seed: self.seed,
+            bias_allowed: &|projection| allows_bias(family, projection),
+        };
+        shrink(&self.bundle.model, &request, work)
+    }
+
+    /// Who else will be able to run the result, said before the work: none when everybody can.
+    pub fn obstacle(&self) -> Option<String> {
+        if self.recipe.is_uniform() {
+            return None;
+        }
+        Some(format!(
+            "recipe {} gives blocks different widths, which no configuration of transformers can say for {} (checked with 5.23): only pare will be able to run the result; a recipe with allocate = \"uniform\" loads everywhere",
+            self.recipe.name,
+            self.bundle.config.family.model_type()
+        ))
+    }
+
+    /// Shrinks the model and writes it to `output`, which the caller commits.
+    ///
+    /// # Errors
+    /// As [`shrink`] and [`write_directory`].
+    pub fn run(&self, output: &OutputDir, work: Work<'_>) -> Result<Made, Error> {
+        let start = Instant::now();
+        let shrunk = self.shrink(self.recipe, work)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let dtype = self.write_as.dtype(&self.bundle.model);
+        let bytes = write_directory(output, self.bundle, &shrunk.model, dtype, work)?;
+        Ok(Made { shrunk, seconds, dtype, bytes })
+    }
+}
+
+/// A shrunk model that was written.
+pub struct Made {
+    /// The model and its plan.
+    pub shrunk: Shrunk,
+    /// Time of the shrinking, without writing.
+    pub seconds: f64,
+    /// Type of the written weights.
+    pub dtype: Dtype,
+    /// Bytes of the written weight files.
+    pub bytes: u64,
+}
+
+/// Sizes of a model, for the report.
+pub fn facts(bundle: &Bundle) -> ModelFacts {
+    let model = &bundle.model;
+    let parameters = model.parameters();
+    let attention = model.blocks.iter().find_map(|block| block.attention());
+    let ffn = model.blocks.iter().find_map(|block| block.ffn.as_ref());
+    let storage = model.blocks.iter().flat_map(|block| block.linears()).next();
+    ModelFacts {
+        name: bundle.name.clone(),
+        family: model.architecture.family.model_type().to_owned(),
+        blocks: model.blocks.len(),
+        hidden: model.architecture.hidden,
+        heads: attention.map_or(0, |part| part.heads),
+        groups: attention.map_or(0, |part| part.groups),
+        ffn: ffn.map_or(0, |part| part.width()),
+        vocab: model.architecture.vocab,
+        parameters: parameters.total,
+        block_parameters: parameters.blocks,
+        storage: storage.map_or(model.embedding.name(), |(_, linear)| linear.weight.name()).to_owned(),
+    }
+}
+
+/// Measures what was written at `written` beside the dense model and the baselines, and continues the prompts.
+///
+/// # Errors
+/// What was written does not read back; the texts are too short; the user stops it.
+pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work: Work<'_>) -> Result<Report, Error> {
+    let bundle = job.bundle;
+    let result = Bundle::open(&written.display().to_string())?;
+    let scratch = OutputDir::create(written.with_file_name(format!(".pare-dense-{}", std::process::id())), true)?;
+    let dense_bytes = write_directory(&scratch, bundle, &bundle.model, made.dtype, work)?;
+    drop(scratch);
+
+    let mut baselines = Vec::new();
+    for score in ["random", "magnitude"] {
+        if job.recipe.cut.iter().all(|cut| cut.score == score && cut.compensate.is_none()) {
+            continue;
+        }
+        let recipe = job.recipe.baseline(score);
+        let shrunk = job.shrink(&recipe, work)?;
+        baselines.push((recipe.name, shrunk.model));
+    }
+    let mut entries = vec![
+        Entry { label: "dense", role: Role::Dense, model: &bundle.model, bytes: Some(dense_bytes) },
+        Entry { label: &job.recipe.name, role: Role::Result, model: &result.model, bytes: Some(made.bytes) },
+    ];
+    entries.extend(
+        baselines.iter().map(|(label, model)| Entry { label, role: Role::Baseline, model, bytes: None }),
+    );
+    let series = Series { tasks: proof.probes, seed: job.seed };
+    let measures = Measures {
+        text: proof.verification,
+        context: proof.context,
+        probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),
+        speed: true,
+    };
+    let figures = verify(&entries, &measures, work)?;
+    let samples = samples(bundle, &result.model, &job.recipe.name, proof, work)?;
+    Ok(report(job, made, proof, figures, samples))
+}
+
+fn samples(
+    bundle: &Bundle,
+    result: &Model,
+    label: &str,
+    proof: &Proof<'_>,
+    work: Work<'_>,
+) -> Result<Vec<Sample>, Error> {
+    let chat = bundle.tokenizer.chat_template().is_some();
+    let packed = [("dense", bundle.model.packed(PackAs::Exact, work.pool)), (label, result.packed(PackAs::Exact, work.pool))];
+    let mut samples = Vec::new();
+    for prompt in proof.prompts {
+        let tokens = bundle.prompt(prompt, chat)?;
+        let mut texts = Vec::new();
+        for (label, model) in &packed {
+            let mut sampler = Sampler::new(Sampling::GREEDY, 0);
+            let limit = proof.continuation.min(model.architecture.context.saturating_sub(tokens.len()));
+            let written = continue_text(model, &tokens, limit, &mut sampler, work, |token| !bundle.is_end(token))?;
+            texts.push(((*label).to_owned(), bundle.tokenizer.decode(&written, true)?));
+        }
+        samples.push(Sample { prompt: (*prompt).to_owned(), texts });
+    }
+    Ok(samples)
+}
+
+fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, samples: Vec<Sample>) -> Report {
+    let bundle = job.bundle;
+    let picture = kept_shares(&bundle.model, &made.shrunk.plan)
+        .into_iter()
+        .map(|(attention, ffn)| BlockShare { attention, ffn })
+        .collect();
+    let dtype = made.dtype.name().to_lowercase();
+    let mut notes = bundle.warnings.clone();
+    notes.push(format!(
+        "Bytes and speed are of weights stored as {dtype}. The model that was read is {} ({} bytes).",
+        bundle.model.blocks.first().and_then(|block| block.linears().next()).map_or("f32", |(_, linear)| linear.weight.name()),
+        bundle.bytes
+    ));
+    notes.extend(repair_note(&made.shrunk.repairs));
+    notes.extend(obstacle(&describe(&bundle.config, &made.shrunk.model, made.dtype)).map(|why| format!("Other programs cannot load the result: {why}.")));
+    Report {
+        title: format!("{} shrunk by {}", bundle.name, job.recipe.name),
+        model: facts(bundle),
+        recipe: Some(RecipeFacts {
+            name: job.recipe.name.clone(),
+            about: job.recipe.about.clone(),
+            source: job.recipe.source.clone(),
+            keep: job.keep,
+            seconds: made.seconds,
+        }),
+        picture,
+        redundancy: Vec::new(),
+        figures,
+        samples,
+        conditions: conditions(proof, &job.calibration.origin, job.seed),
+        notes,
+    }
+}
+
+/// How figures on `proof` were made.
+pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(String, String)> {
+    let line = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        line("pare", env!("CARGO_PKG_VERSION").to_owned()),
+        line("calibration text", calibration.to_owned()),
+        line("verification text", proof.verification.origin.clone()),
+        line("perplexity", format!("windows of {} tokens without overlap; exp of the mean natural-log loss over every token but a window's first", proof.context)),
+        line("probes", format!("{} tasks of each kind, 3 solved examples before each", proof.probes)),
+        line("speed", format!("prefill of {} tokens and {} decoded ones, medians of {} rounds in turn", crate::speed::PROMPT, crate::speed::DECODED, crate::speed::ROUNDS)),
+        line("seed", seed.to_string()),
+    ]
+}
+
+fn repair_note(repairs: &[Repair]) -> Option<String> {
+    let before: f64 = repairs.iter().map(|repair| repair.info.error_before).sum();
+    let after: f64 = repairs.iter().map(|repair| repair.info.error_after).sum();
+    let damping = repairs.iter().map(|repair| repair.info.damping).fold(0.0, f64::max);
+    (before > 0.0).then(|| {
+        format!("Repair left {:.1} % of the squared error that the cut makes on calibration text (largest damping {damping:.0e} of the mean diagonal).", 100.0 * after / before)
+    })
+}
+
+/// The record that stands beside the weights, `pare.json`: recipe, plan, seeds, texts, versions, and the figures when they are there.
+pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
+    json!({
+        "pare": env!("CARGO_PKG_VERSION"),
+        "model": job.bundle.name,
+        "fingerprint": crate::text::fingerprint(&job.bundle.model),
+        "recipe": job.recipe,
+        "keep": job.keep,
+        "seed": job.seed,
+        "calibration": job.calibration.origin,
+        "dtype": made.dtype.name(),
+        "weight_bytes": made.bytes,
+        "parameters": made.shrunk.model.parameters(),
+        "plan": summary(&made.shrunk.plan),
+        "repairs": made.shrunk.repairs.iter().map(|repair| json!({
+            "block": repair.block,
+            "projection": repair.projection,
+            "damping": repair.info.damping,
+            "error_before": repair.info.error_before,
+            "error_after": repair.info.error_after,
+        })).collect::<Vec<_>>(),
+        "report": report,
+    })
+}
+
+/// The plan without the bits of its masks: those are the zeros of the weights.
+fn summary(plan: &Plan) -> Vec<Value> {
+    plan.edits
+        .iter()
+        .map(|edit| match edit {
+            Edit::Mask { block, projection, mask } => {
+                json!({ "edit": "mask", "block": block, "projection": projection, "kept": mask.count(), "shape": mask.shape() })
+            }
+            other => json!(other),
+        })
+        .collect()
+}
+
+/// The report as a file.
+///
+/// # Errors
+/// The template fails, which is a mistake in pare.
+pub fn html(report: &Report) -> Result<String, Error> {
+    report::render(report).map_err(|error| Error::Refused(format!("the report could not be rendered ({error}); please report this")))
+}
