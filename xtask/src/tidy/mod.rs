@@ -91,7 +91,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     remarks.iter().for_each(|remark| println!("remark: {remark}"));
     faults.iter().for_each(|fault| println!("{fault}"));
     if !faults.is_empty() {
-        bail!("{} rules broken", faults.len());
+        bail!("{} places break a rule", faults.len());
     }
     println!("{} files keep the rules", files.len());
     Ok(())
@@ -110,6 +110,11 @@ fn files(root: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
+/// A model or a report that somebody wrote beside the sources is none of ours.
+fn belongs_at_the_root(name: &str) -> bool {
+    name.starts_with("LICENSE") || name == ".gitignore" || name.ends_with(".md") || name.ends_with(".toml")
+}
+
 fn read_folder(folder: &Path, prefix: &str, deep: bool, files: &mut Vec<File>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
@@ -117,7 +122,7 @@ fn read_folder(folder: &Path, prefix: &str, deep: bool, files: &mut Vec<File>) -
         let kind = entry.file_type()?;
         if kind.is_dir() && deep && !WRITTEN_BY_TOOLS.contains(&name.as_str()) {
             read_folder(&entry.path(), &format!("{prefix}{name}/"), deep, files)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() && (deep || belongs_at_the_root(&name)) {
             let bytes = fs::read(entry.path()).with_context(|| entry.path().display().to_string())?;
             let text = if bytes.contains(&0) { None } else { String::from_utf8(bytes).ok() };
             files.push(File { path: format!("{prefix}{name}"), text });
