@@ -36,7 +36,10 @@ pub(crate) fn transformers(project: &Project, directory: Option<&str>) -> Result
                 fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
             }
             run(project.pare("release").args(FETCH))?;
-            run(project.pare("release").args(["shrink", FETCH[1], "--recipe", "slim", "--json", "-o"]).arg(&out))?;
+            run(project
+                .pare("release")
+                .args(["shrink", FETCH[1], "--recipe", "slim", "--no-verify", "--json", "-o"])
+                .arg(&out))?;
             (out, format!("`pare shrink {} --recipe slim`", FETCH[1]))
         }
     };

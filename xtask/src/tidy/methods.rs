@@ -22,6 +22,9 @@ pub(super) fn check(file: &File, text: &str, faults: &mut Vec<Fault>) {
     // Deeper files and tests belong to a method that has its head elsewhere.
     if !rest.contains('/') && !["mod.rs", "tests.rs"].contains(&rest) {
         faults.extend(headings(text).into_iter().map(|what| Fault::new(&file.path, 0, what)));
+        let open = |line: &str| line.starts_with("//!") && line.contains(concat!("to", "do"));
+        let unfinished = text.lines().enumerate().filter(|(_, line)| open(line));
+        faults.extend(unfinished.map(|(index, _)| Fault::new(&file.path, index + 1, "the head is unfinished")));
     }
 }
 
@@ -123,5 +126,13 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
         check(&File { path: "crates/pare-methods/src/score/x.rs".to_owned(), text: None }, "", &mut faults);
         assert_eq!(faults.len(), HEADINGS.len());
+    }
+
+    #[test]
+    fn an_unfinished_head_is_no_head() {
+        let mut faults = Vec::new();
+        let file = File { path: "crates/pare-methods/src/score/x.rs".to_owned(), text: None };
+        check(&file, &head().replace("Cost       x", concat!("Cost       to", "do")), &mut faults);
+        assert_eq!(faults, [Fault::new(&file.path, 6, "the head is unfinished")]);
     }
 }

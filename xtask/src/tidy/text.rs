@@ -17,6 +17,8 @@ const LEFTOVERS: &[(&str, &str)] = &[
     (concat!("to", "do!("), "unfinished"),
     (concat!("unimpl", "emented!("), "unfinished"),
     (concat!("db", "g!("), "left over from debugging"),
+    (concat!("\"to", "do"), "unfinished: a text of a card"),
+    (concat!("// to", "do:"), "unfinished"),
 ];
 /// Where one machine keeps its users and builds.
 const MACHINE_PATHS: &[&str] =
