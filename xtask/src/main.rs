@@ -1,2 +1,63 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks: `cargo xtask help` lists them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
+
+mod catalogue;
+mod check;
+mod golden;
+mod new;
+mod peers;
+mod project;
+mod python;
+mod tidy;
+
+use anyhow::{Result, bail};
+use project::Project;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  check                        everything that CI does: formatting, clippy, rustdoc, tidy, dependencies, catalogue, tests
+  test [-- ARGS]               fetch what the tests need, then run them all; ARGS go to `cargo test`
+  tidy                         the project's own rules: sizes, headings, layers, names, goldens beside their scripts
+  methods [--check]            write docs/METHODS.md from the registry; --check only compares
+  new AXIS NAME                skeleton of a method; AXIS is score, allocate or compensate, NAME is kebab-case
+  fetch                        fetch the built-in model into the user's cache
+  golden --update              let pare rewrite the goldens that it makes itself, to be read in review
+  peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits
+  help                         this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    let project = Project::find()?;
+    match arguments {
+        ["check"] => check::check(&project),
+        ["test"] => check::test(&project, &[]),
+        ["test", "--", rest @ ..] => check::test(&project, rest),
+        ["tidy"] => tidy::run(&project.root),
+        ["methods"] => catalogue::write(&project),
+        ["methods", "--check"] => catalogue::compare(&project, project.pare("release")),
+        ["new", axis, name] => new::write(&project.root, axis, name),
+        ["fetch"] => project::run(project.pare("release").args(project::FETCH)),
+        ["golden", "--update"] => golden::update(&project),
+        ["peers", "transformers"] => peers::transformers(&project, None),
+        ["peers", "transformers", directory] => peers::transformers(&project, Some(directory)),
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no command {:?}\n\n{HELP}", arguments.join(" ")),
+    }
+}
