@@ -235,8 +235,8 @@ pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(Strin
 }
 
 fn repair_note(repairs: &[Repair]) -> Option<String> {
-    let before: f64 = repairs.iter().map(|repair| repair.info.error_before).sum();
-    let after: f64 = repairs.iter().map(|repair| repair.info.error_after).sum();
+    let before: f64 = repairs.iter().filter_map(|repair| repair.info.error_before).sum();
+    let after: f64 = repairs.iter().filter_map(|repair| repair.info.error_after).sum();
     let damping = repairs.iter().map(|repair| repair.info.damping).fold(0.0, f64::max);
     (before > 0.0).then(|| {
         format!("Repair left {:.1} % of the squared error that the cut makes on calibration text (largest damping {damping:.0e} of the mean diagonal).", 100.0 * after / before)

@@ -3,7 +3,9 @@
 use crate::bundle::Bundle;
 use crate::{Error, progress::Work};
 use pare_format::config::{AttentionShape, BlockShape, Family, ModelConfig};
-use pare_format::safetensors::{Dtype, MAX_SHARD_BYTES, SafetensorsWriter, TensorSpec, plan_shards};
+use pare_format::safetensors::Dtype;
+use pare_format::safetensors::shard::{INDEX, MAX_SHARD_BYTES, plan_shards};
+use pare_format::safetensors::write::{SafetensorsWriter, TensorSpec};
 use pare_format::write::OutputDir;
 use pare_model::model::Model;
 use pare_model::site::Projection;
@@ -159,9 +161,9 @@ pub fn write_directory(output: &OutputDir, before: &Bundle, model: &Model, dtype
         let mut writer = SafetensorsWriter::new(&path, file, specs[shard.tensors.clone()].to_vec(), &[])?;
         for (_, source) in &list[shard.tensors.clone()] {
             work.interrupt.check()?;
-            match source {
+            match *source {
                 Source::Vector(values) => writer.write_f32(values)?,
-                Source::Zeros(len) => writer.write_f32(&vec![0.0; *len])?,
+                Source::Zeros(len) => writer.write_f32(&vec![0.0; len])?,
                 Source::Weight(weight) => {
                     let [rows, cols] = weight.shape();
                     row.resize(cols, 0.0);
@@ -176,7 +178,7 @@ pub fn write_directory(output: &OutputDir, before: &Bundle, model: &Model, dtype
         writer.finish()?.finish()?;
     }
     if let Some(index) = plan.index(&specs) {
-        output.write(pare_format::safetensors::INDEX, index.as_bytes())?;
+        output.write(INDEX, index.as_bytes())?;
     }
     output.write("config.json", config.to_json().as_bytes())?;
     for (name, bytes) in before.tokenizer.hf_files()? {

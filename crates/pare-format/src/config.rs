@@ -246,7 +246,8 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
         return Ok(family);
     }
     let remote = fields.object.get("auto_map").is_some_and(|value| *value != Json::Null);
-    let kind = FormatErrorKind::Unsupported { found: format!("model type {}", quoted(found)), supported: supported() };
+    let kind =
+        FormatErrorKind::Unsupported { found: format!("model type {}", quoted(found)), supported: supported().into() };
     let mut error = FormatError::new(fields.file, kind).item(quote::field("model_type"));
     if remote {
         error.hint = Some("the model brings its own code (auto_map); pare never runs code from a model");
@@ -256,7 +257,7 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
     let refuse = |key: &str, found: String, supported: &str, hint: Option<&'static str>| {
-        let kind = FormatErrorKind::Unsupported { found, supported: supported.to_owned() };
+        let kind = FormatErrorKind::Unsupported { found, supported: supported.into() };
         let mut error = FormatError::new(fields.file, kind).item(quote::field(key));
         error.hint = hint;
         Err(error)

@@ -118,7 +118,7 @@ pub enum FormatErrorKind {
         /// What the file asks for.
         found: String,
         /// What is handled.
-        supported: String,
+        supported: Box<str>,
     },
     /// Not JSON, or not JSON of the shape that is read.
     #[error("not valid JSON: {0}")]

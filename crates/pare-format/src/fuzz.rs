@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::safetensors::Header;
+use crate::safetensors::header::PREFIX;
 
 /// Reads `bytes` as a safetensors file.
 ///
@@ -18,7 +19,8 @@ pub fn safetensors(bytes: &[u8]) {
             return;
         }
     };
-    let mut end = header.tensors().first().map_or(bytes.len(), |tensor| tensor.range.start);
+    let declared = bytes.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix));
+    let mut end = PREFIX + usize::try_from(declared).unwrap_or(usize::MAX - PREFIX);
     for tensor in header.tensors() {
         assert_eq!(tensor.range.start, end, "{tensor:?} does not follow the one before");
         assert!(tensor.range.end <= bytes.len(), "{tensor:?} runs past the end");

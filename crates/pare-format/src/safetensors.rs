@@ -140,7 +140,7 @@ pub(crate) fn supported(file: &Path, name: &str, view: Option<TensorView>) -> Re
     }
     let kind = FormatErrorKind::Unsupported {
         found: format!("dtype {}", view.dtype),
-        supported: dtype::names(|dtype| dtype.supported()),
+        supported: dtype::names(|dtype| dtype.supported()).into(),
     };
     Err(FormatError::new(&view.file, kind).item(quote::tensor(name)))
 }

@@ -72,7 +72,7 @@ pub(super) fn read(fields: &Fields<'_>, context: usize) -> Result<Rope> {
 }
 
 fn unsupported(fields: &Fields<'_>, key: &str, found: String, supported: &str) -> FormatError {
-    let kind = FormatErrorKind::Unsupported { found, supported: supported.to_owned() };
+    let kind = FormatErrorKind::Unsupported { found, supported: supported.into() };
     FormatError::new(fields.file, kind).item(quote::field(&format!("{}{key}", fields.prefix)))
 }
 

@@ -57,7 +57,8 @@ fn types(fields: &Fields<'_>, blocks: usize) -> Result<Option<Vec<bool>>> {
         Json::String(name) if name == FULL => Ok(false),
         Json::String(name) if name == SLIDING => Ok(true),
         other => {
-            let kind = FormatErrorKind::Unsupported { found: other.shown(), supported: format!("{FULL}, {SLIDING}") };
+            let kind =
+                FormatErrorKind::Unsupported { found: other.shown(), supported: format!("{FULL}, {SLIDING}").into() };
             Err(FormatError::new(fields.file, kind).item(quote::field(&format!("{key}[{i}]"))))
         }
     };

@@ -160,7 +160,8 @@ fn no_weights(roots: &Roots) -> FormatError {
         })
         .collect();
     if let Some(first) = pickles.first() {
-        let names = if pickles.len() > 1 { format!("{first} and {} more", pickles.len() - 1) } else { first.clone() };
+        let first = quoted(first);
+        let names = if pickles.len() > 1 { format!("{first} and {} more", pickles.len() - 1) } else { first };
         let hint = "convert them where you trust them: save_pretrained(..., safe_serialization=True)";
         return FormatError::new(&roots.given, FormatErrorKind::Pickle(names)).hint(hint);
     }

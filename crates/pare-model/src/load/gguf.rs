@@ -34,7 +34,7 @@ fn family(gguf: &Gguf) -> Result<Family> {
         "qwen2" => Ok(Family::Qwen2),
         "qwen3" => Ok(Family::Qwen3),
         other => {
-            let kind = FormatErrorKind::Unsupported { found: format!("architecture {other:?}"), supported: "llama, qwen2, qwen3".to_owned() };
+            let kind = FormatErrorKind::Unsupported { found: format!("architecture {other:?}"), supported: "llama, qwen2, qwen3".into() };
             Err(FormatError::new(gguf.file(), kind).item("key \"general.architecture\""))
         }
     }
@@ -179,7 +179,7 @@ impl Source<'_> {
             return Err(item(FormatError::new(self.gguf.file(), FormatErrorKind::Found { found, expected })));
         }
         let unsupported = || {
-            let (found, supported) = (tensor.ggml_type.name().to_owned(), GgmlType::supported_names());
+            let (found, supported) = (tensor.ggml_type.name().to_owned(), GgmlType::supported_names().into());
             item(FormatError::new(self.gguf.file(), FormatErrorKind::Unsupported { found, supported }))
         };
         let element = element(tensor.ggml_type).ok_or_else(unsupported)?;
@@ -226,7 +226,7 @@ impl Source<'_> {
         }
         let kind = FormatErrorKind::Unsupported {
             found: "frequencies divided one by one (Llama 3.1 and later)".to_owned(),
-            supported: "no, linear or yarn scaling in a GGUF file".to_owned(),
+            supported: "no, linear or yarn scaling in a GGUF file".into(),
         };
         let hint = "give the Hugging Face directory of the model, whose config.json says how they were made";
         Err(FormatError::new(self.gguf.file(), kind).item("tensor \"rope_freqs.weight\"").hint(hint))

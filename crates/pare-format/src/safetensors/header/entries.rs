@@ -14,10 +14,11 @@ use crate::quote::{self, quoted};
 use crate::safetensors::dtype::{self, Dtype};
 
 type Fault = (Option<String>, FormatErrorKind);
+type Found = (Vec<TensorInfo>, Vec<(String, String)>);
 
 /// The tensors and the metadata of the header `text`; the data start at byte `data_start` of the file. Positions in errors count from
 /// the start of `text`.
-pub(super) fn collect(file: &Path, text: &str, data_start: u64) -> Result<(Vec<TensorInfo>, Vec<(String, String)>)> {
+pub(super) fn collect(file: &Path, text: &str, data_start: u64) -> Result<Found> {
     let bounds = Bounds { bytes: limits::HEADER_BYTES, depth: limits::JSON_DEPTH, values: limits::ENTRY_VALUES };
     let mut state = State::new(bounds);
     let mut metadata_state = State::new(Bounds { values: limits::METADATA_ENTRIES, ..bounds });
