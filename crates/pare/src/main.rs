@@ -1,2 +1,60 @@
-//! The command line.
-fn main() {}
+//! `pare`: find what is redundant in a language model, remove it, prove what was kept.
+//!
+//! The only crate that prints. Results go to the output stream, progress and errors to the error stream. Exit codes: 0 done, 1 failure,
+//! 2 bad input or usage, 130 interrupted.
+
+mod cli;
+mod commands;
+mod progress;
+mod show;
+
+use clap::Parser as _;
+use pare_engine::progress::{Interrupt, Interrupted, Work};
+use pare_kernels::pool::{Pool, default_threads};
+use std::process::ExitCode;
+
+static INTERRUPT: Interrupt = Interrupt::new();
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    // A second Ctrl-C ends the process at once: nothing half-written is visible before its rename.
+    let handler = ctrlc::set_handler(|| {
+        if INTERRUPT.check().is_err() {
+            std::process::exit(130);
+        }
+        INTERRUPT.set();
+    });
+    if let Err(error) = handler {
+        show::error(&format!("cannot listen for Ctrl-C ({error}); going on without"));
+    }
+    let most = default_threads();
+    let threads = cli.threads.unwrap_or(most);
+    if threads == 0 || threads > 4 * most {
+        show::error(&format!("--threads {threads}: this machine has {most}; using {}", threads.clamp(1, most)));
+    }
+    let pool = Pool::new(if threads > 4 * most { most } else { threads });
+    let bars = progress::Bars::new(cli.quiet);
+    let work = Work { pool: &pool, progress: &bars, interrupt: &INTERRUPT };
+    match commands::run(cli.command, work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            bars.clear();
+            if show::is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            show::error(&format!("{error:#}"));
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let interrupted = |error: &pare_engine::Error| matches!(error, pare_engine::Error::Interrupted(_));
+    match error.downcast_ref::<pare_engine::Error>() {
+        Some(error) if interrupted(error) => 130,
+        Some(error) if error.is_bad_input() => 2,
+        _ if error.downcast_ref::<Interrupted>().is_some() => 130,
+        _ if error.downcast_ref::<pare_format::FormatError>().is_some() => 2,
+        _ => 1,
+    }
+}

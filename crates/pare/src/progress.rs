@@ -15,6 +15,11 @@ impl Bars {
         Self { quiet, bar: Mutex::new(None) }
     }
 
+    /// Takes a bar that an error left away.
+    pub(crate) fn clear(&self) {
+        self.end();
+    }
+
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
         if let Ok(mut bar) = self.bar.lock() {
             act(&mut bar);

@@ -1,0 +1,45 @@
+//! `pare eval`: figures of a model, alone or against another.
+
+use super::{open, verification};
+use crate::cli::Eval;
+use crate::show;
+use anyhow::Result;
+use pare_engine::Error;
+use pare_engine::probe::Series;
+use pare_engine::progress::Work;
+use pare_engine::report::Role;
+use pare_engine::verify::{Entry, Measures, verify};
+use serde_json::json;
+
+pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
+    let bundle = open(&arguments.model)?;
+    let against = arguments.against.as_deref().map(open).transpose()?;
+    let reference = against.as_ref().unwrap_or(&bundle);
+    if reference.model.architecture.vocab != bundle.model.architecture.vocab {
+        let (own, other) = (bundle.model.architecture.vocab, reference.model.architecture.vocab);
+        let message = format!("{} has {own} tokens and {} has {other}: their predictions cannot be compared", bundle.name, reference.name);
+        return Err(Error::Refused(message).into());
+    }
+    // The reference writes the text: the same text for every model that is compared with it.
+    let text = verification(&arguments.texts, None, reference, work)?;
+    let mut entries = Vec::new();
+    if let Some(against) = &against {
+        entries.push(Entry { label: "reference", role: Role::Dense, model: &against.model, bytes: Some(against.bytes) });
+    }
+    let role = if against.is_some() { Role::Result } else { Role::Dense };
+    entries.push(Entry { label: &arguments.model, role, model: &bundle.model, bytes: Some(bundle.bytes) });
+    let context = super::window(&arguments.texts, reference);
+    let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
+    let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
+    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed };
+    let figures = verify(&entries, &measures, work)?;
+    if arguments.json {
+        let Some(own) = figures.last() else { return Ok(()) };
+        let mut value = serde_json::to_value(own)?;
+        value["context"] = json!(context);
+        value["text"] = json!(text.origin);
+        return show::print(&format!("{value:#}\n"));
+    }
+    let how = format!("perplexity: windows of {context} tokens without overlap, natural-log mean over predicted tokens; {}\n", text.origin);
+    show::print(&(show::figures(&figures) + &how))
+}

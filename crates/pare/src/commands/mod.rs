@@ -1,0 +1,74 @@
+//! One file per command, and what they share.
+
+mod demo;
+mod eval;
+mod inspect;
+mod logits;
+mod methods;
+mod run;
+mod shrink;
+
+use crate::cli::{Command, Texts};
+use crate::show;
+use anyhow::Result;
+use pare_engine::bundle::Bundle;
+use pare_engine::progress::Work;
+use pare_engine::text::{Amount, Purpose, Text};
+use std::path::Path;
+
+pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments, work),
+        Command::Inspect(arguments) => inspect::run(&arguments, work),
+        Command::Shrink(arguments) => shrink::run(&arguments, work),
+        Command::Eval(arguments) => eval::run(&arguments, work),
+        Command::Run(arguments) => run::run(&arguments, work),
+        Command::Methods(arguments) => methods::run(&arguments),
+        Command::Fetch { name } => {
+            let Some(model) = pare_engine::built_in::find(&name) else {
+                let known: Vec<&str> = pare_engine::built_in::BUILT_IN.iter().map(|model| model.name).collect();
+                let message = format!("{name}: no built-in model; built in: {}", known.join(", "));
+                return Err(pare_engine::Error::Refused(message).into());
+            };
+            show::print(&format!("{}\n", model.fetch()?.display()))
+        }
+        Command::Logits(arguments) => logits::run(&arguments, work),
+    }
+}
+
+/// Opens a model and passes its warnings on.
+fn open(name: &str) -> Result<Bundle> {
+    let bundle = Bundle::open(name)?;
+    for warning in &bundle.warnings {
+        show::remark(&format!("warning: {name}: {warning}"));
+    }
+    Ok(bundle)
+}
+
+/// The text to calibrate on.
+fn calibration(texts: &Texts, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+    let amount = Amount { sequences: texts.calibration_windows as usize, length: window(texts, bundle) };
+    text(texts.text.as_deref(), Purpose::Calibration, amount, texts.seed, bundle, work)
+}
+
+/// The text to verify on, which must not overlap with `calibration`.
+fn verification(texts: &Texts, calibration: Option<&Text>, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+    let amount = Amount { sequences: texts.windows as usize, length: window(texts, bundle) };
+    let text = text(texts.held_out.as_deref(), Purpose::Verification, amount, texts.seed, bundle, work)?;
+    if let Some(calibration) = calibration {
+        calibration.refuse_overlap(&text, &bundle.tokenizer)?;
+    }
+    Ok(text)
+}
+
+/// Tokens per window: what was asked, or the model's whole context when that is shorter.
+fn window(texts: &Texts, bundle: &Bundle) -> usize {
+    (texts.context as usize).min(bundle.model.architecture.context)
+}
+
+fn text(file: Option<&Path>, purpose: Purpose, amount: Amount, seed: u64, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+    Ok(match file {
+        Some(file) => Text::from_file(file, &bundle.tokenizer, amount)?,
+        None => Text::self_written(&bundle.model, bundle.first_token(), amount, purpose, seed, work)?,
+    })
+}

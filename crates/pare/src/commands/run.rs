@@ -1,0 +1,73 @@
+//! `pare run`: generate text.
+
+use super::open;
+use crate::cli::Run;
+use crate::show;
+use anyhow::Result;
+use pare_engine::Error;
+use pare_engine::generate::continue_text;
+use pare_engine::progress::Work;
+use pare_kernels::panels::PanelType;
+use pare_model::model::PackAs;
+use pare_model::sample::{Sampler, Sampling};
+use serde_json::json;
+use std::time::Instant;
+
+pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
+    let sampling = sampling(arguments)?;
+    let bundle = open(&arguments.model)?;
+    let prompt = bundle.prompt(&arguments.prompt, arguments.chat)?;
+    let context = bundle.model.architecture.context;
+    if prompt.len() >= context {
+        let message = format!("the prompt has {} tokens, the model's context holds {context}", prompt.len());
+        return Err(Error::Refused(message).into());
+    }
+    let pack = match arguments.weights.as_str() {
+        "f32" => PackAs::Type(PanelType::F32),
+        "f16" => PackAs::Type(PanelType::F16),
+        "bf16" => PackAs::Type(PanelType::Bf16),
+        _ => PackAs::Exact,
+    };
+    let model = bundle.model.packed(pack, work.pool);
+    let mut sampler = Sampler::new(sampling, arguments.seed);
+    let limit = arguments.tokens.min(context - prompt.len());
+    let mut stream = bundle.tokenizer.stream(true);
+    let mut failed = None;
+    let start = Instant::now();
+    let written = continue_text(&model, &prompt, limit, &mut sampler, work, |token| {
+        if !arguments.ignore_end && bundle.is_end(token) {
+            return false;
+        }
+        if arguments.json {
+            return true;
+        }
+        let shown = stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&show::model_text(&text)));
+        failed = shown.err();
+        failed.is_none()
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    if arguments.json {
+        let text = bundle.tokenizer.decode(&written, true)?;
+        let figures = json!({ "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds });
+        return show::print(&format!("{figures:#}\n"));
+    }
+    show::print(&format!("{}\n", show::model_text(&stream.finish())))
+}
+
+fn sampling(arguments: &Run) -> Result<Sampling> {
+    let Run { temperature, top_k, top_p, min_p, .. } = *arguments;
+    let refuse = |option: &str, value: f32, range: &str| Err(Error::Refused(format!("{option} {value}: expected {range}")).into());
+    if !(0.0..=100.0).contains(&temperature) {
+        return refuse("--temperature", temperature, "0 to 100");
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return refuse("--top-p", top_p, "a number above 0, at most 1");
+    }
+    if !(0.0..=1.0).contains(&min_p) {
+        return refuse("--min-p", min_p, "0 to 1");
+    }
+    Ok(Sampling { temperature, top_k, top_p, min_p })
+}

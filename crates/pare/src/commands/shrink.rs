@@ -1,0 +1,90 @@
+//! `pare shrink`: remove, write, verify, report.
+
+use super::{calibration, open, verification, window};
+use crate::cli::Shrink;
+use crate::show;
+use anyhow::Result;
+use pare_engine::Error;
+use pare_engine::bundle::Bundle;
+use pare_engine::progress::Work;
+use pare_engine::prove::{Job, Proof, html, prove, record};
+use pare_engine::recipe::Recipe;
+use pare_engine::report::Report;
+use pare_engine::text::Text;
+use pare_engine::write::WriteAs;
+use pare_format::safetensors::Dtype;
+use pare_format::write::{OutputDir, refuse_inputs};
+use serde_json::json;
+use std::path::Path;
+
+/// Prompts that the dense and the pared model continue side by side.
+pub(crate) const PROMPTS: [&str; 3] = [
+    "What is the capital of France?",
+    "Explain in two sentences why the sky is blue.",
+    "Write a short story about a fox who finds a lantern.",
+];
+
+pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
+    // Everything that can be refused is refused before the first second of work.
+    let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
+    let keep = arguments.keep.unwrap_or(recipe.keep);
+    let bundle = open(&arguments.model)?;
+    refuse_inputs(&arguments.output, [&bundle.path])?;
+    let write_as = match arguments.dtype.as_str() {
+        "f32" => WriteAs::Type(Dtype::F32),
+        "f16" => WriteAs::Type(Dtype::F16),
+        "bf16" => WriteAs::Type(Dtype::BF16),
+        _ => WriteAs::Auto,
+    };
+    let output = OutputDir::create(&arguments.output, arguments.force)?;
+    let calibration = calibration(&arguments.texts, &bundle, work)?;
+    let verification = match arguments.no_verify {
+        true => None,
+        false => Some(verification(&arguments.texts, Some(&calibration), &bundle, work)?),
+    };
+    let job = Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: arguments.texts.seed, write_as };
+    let context = window(&arguments.texts, &bundle);
+    let report = carry_out(&job, output, verification.as_ref(), context, work)?;
+    match (&report, arguments.json) {
+        (Some(report), true) => show::print(&format!("{:#}\n", serde_json::to_value(report)?)),
+        (None, true) => show::print(&format!("{:#}\n", json!({ "written": arguments.output }))),
+        (Some(report), false) => {
+            show::print(&show::figures(&report.figures))?;
+            show::print(&format!("\nwritten: {0}\nreport:  {0}/report.html\n", arguments.output.display()))
+        }
+        (None, false) => show::print(&format!("written: {}\n", arguments.output.display())),
+    }
+}
+
+/// Shrinks, writes, and, with a verification text, measures what was written. The directory appears whole, at the end.
+pub(crate) fn carry_out(
+    job: &Job<'_>,
+    output: OutputDir,
+    verification: Option<&Text>,
+    context: usize,
+    work: Work<'_>,
+) -> Result<Option<Report>> {
+    if let Some(obstacle) = job.obstacle() {
+        show::remark(&format!("note: {obstacle}"));
+    }
+    let made = job.run(&output, work)?;
+    let report = match verification {
+        None => None,
+        Some(verification) => {
+            let proof = Proof { verification, context, probes: 24, prompts: &PROMPTS, continuation: 64 };
+            Some(prove(job, &made, output.temporary(), &proof, work)?)
+        }
+    };
+    let record = record(job, &made, report.as_ref());
+    output.write("pare.json", format!("{record:#}\n").as_bytes())?;
+    if let Some(report) = &report {
+        output.write("report.html", html(report)?.as_bytes())?;
+    }
+    output.commit()?;
+    Ok(report)
+}
+
+/// A model that was written before, read back.
+pub(crate) fn read_back(path: &Path) -> Result<Bundle> {
+    open(&path.display().to_string())
+}

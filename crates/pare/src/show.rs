@@ -1,0 +1,108 @@
+//! What people see: tables, numbers, errors.
+
+use pare_engine::report::{Figures, Report, Role};
+use std::io::{self, Write as _};
+
+/// Writes to the output stream.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes an error to the error stream; when that is closed there is nobody to tell.
+pub(crate) fn error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "pare: {}", printable(text));
+}
+
+/// Writes a remark to the error stream.
+pub(crate) fn remark(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+}
+
+/// Control characters of names and texts from files must not reach the terminal.
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
+}
+
+/// Text of a model for the terminal.
+pub(crate) fn model_text(text: &str) -> String {
+    printable(text)
+}
+
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Columns of text, the first left, the others right aligned.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            let gap = " ".repeat(widths[column] - cell.chars().count());
+            if column == 0 {
+                text += &format!("{cell}{gap}");
+            } else {
+                text += &format!("  {gap}{cell}");
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{:.1}%", 100.0 * value))
+}
+
+/// The figures of a report as a table, models as columns.
+pub(crate) fn figures(figures: &[Figures]) -> String {
+    let mut rows = vec![std::iter::once(String::new()).chain(figures.iter().map(|model| model.label.clone())).collect()];
+    let mut row = |name: &str, value: &dyn Fn(&Figures) -> String| {
+        let cells: Vec<String> = figures.iter().map(value).collect();
+        if cells.iter().any(|cell| cell != "-") {
+            rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
+        }
+    };
+    row("perplexity", &|model| number(model.perplexity, 3));
+    row("  over dense", &|model| if model.role == Role::Dense { "-".to_owned() } else { number(model.perplexity_ratio, 3) });
+    row("KL mean, nats", &|model| number(model.kl_mean, 4));
+    row("KL 99 %", &|model| number(model.kl_p99, 3));
+    row("same top-1", &|model| percent(model.top1_agreement));
+    row("parameters, M", &|model| format!("{:.2}", model.parameters as f64 / 1e6));
+    row("weights, MB", &|model| number(model.bytes.map(|bytes| bytes as f64 / 1e6), 1));
+    row("prefill, tok/s", &|model| number(model.prefill_tok_s, 0));
+    row("decode, tok/s", &|model| number(model.decode_tok_s, 1));
+    let names: Vec<&String> = figures.first().map_or(Vec::new(), |model| model.probes.keys().collect());
+    for name in names {
+        row(&format!("probe {name}"), &|model| percent(model.probes.get(name).copied()));
+    }
+    table(&rows)
+}
+
+/// The samples of a report.
+pub(crate) fn samples(report: &Report) -> String {
+    let mut text = String::new();
+    for sample in &report.samples {
+        text += &format!("\n> {}\n", model_text(&sample.prompt));
+        for (label, continuation) in &sample.texts {
+            let shown = model_text(continuation).trim().replace('\n', "\n    ");
+            text += &format!("  {label}:\n    {shown}\n");
+        }
+    }
+    text
+}
