@@ -6,7 +6,7 @@ use faer::linalg::cholesky::llt;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// The damping at which a factorisation is given up, relative to the mean diagonal.
+/// No damping is raised beyond this, relative to the mean diagonal.
 const DAMPING_LIMIT: f64 = 1.0;
 
 /// Solves `(A + damping * mean(diag A) * I) x = b` for each of the `b.len() / n` right-hand sides, which lie one after the
@@ -16,7 +16,7 @@ const DAMPING_LIMIT: f64 = 1.0;
 /// succeeds; the one that did is returned.
 ///
 /// # Errors
-/// `NotPositiveDefinite` when none up to 1 succeeds.
+/// `NotPositiveDefinite` when neither `damping` nor a larger one up to 1 succeeds.
 pub(crate) fn solve_spd(a: &[f64], n: usize, b: &mut [f64], damping: f64) -> Result<f64, NumericCause> {
     debug_assert_eq!(a.len(), n * n);
     if n == 0 || b.is_empty() {

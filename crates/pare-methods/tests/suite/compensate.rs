@@ -156,7 +156,7 @@ fn no_first_step_beats_the_optimum() {
     // At a fine damping no small change of a weight or of the bias makes the error smaller.
     for seed in 0..100 {
         let toy = Toy::new(seed);
-        let fine = pare_methods::compensate::LeastSquares { damping: 1e-10 };
+        let fine = pare_methods::compensate::LeastSquares { damping: Some(1e-10) };
         let repaired = pare_methods::compensate::Compensate::compensate(&fine, &toy.cut(true), &toy.stats()).unwrap();
         let least = toy.error_of(&repaired);
         for at in 0..repaired.weight.data().len() {

@@ -228,7 +228,8 @@ fn least_squares() {
     let exactness = compensate::find("least-squares").unwrap().card.exactness;
     for case in list(&golden["cases"]) {
         let damping = case["damping"].as_f64().unwrap();
-        let repaired = repaired(&LeastSquares { damping }, case, case["bias_allowed"].as_bool().unwrap());
+        let repaired =
+            repaired(&LeastSquares { damping: Some(damping) }, case, case["bias_allowed"].as_bool().unwrap());
         assert_eq!(repaired.info.damping, damping);
         assert_eq!(repaired.info.fell_back, None);
         near(repaired.weight.data().iter().map(|&value| f64::from(value)), &flat(&case["weight"]), exactness);
