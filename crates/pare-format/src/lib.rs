@@ -2,7 +2,7 @@
 //!
 //! No maths here, and no panic on any input.
 
-//pub mod chat;
+pub mod chat;
 pub mod error;
 pub mod gguf;
 pub mod tokenizer;

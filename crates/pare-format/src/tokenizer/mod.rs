@@ -17,6 +17,7 @@ mod pre;
 mod stages;
 mod stream;
 mod table;
+mod words;
 
 pub use fuzz::fuzz;
 pub use stream::Stream;
