@@ -2,7 +2,9 @@
 
 mod model_file;
 
-use pare_format::gguf::{Gguf, GgufWriter, Value};
+use std::path::Path;
+
+use pare_format::gguf::{Array, Gguf, GgufWriter, Value};
 use pare_format::tokenizer::Tokenizer;
 use serde_json::Value as Json;
 
@@ -30,6 +32,43 @@ fn ids_are_those_of_the_reference() {
         for (text, plain, special) in &rows {
             assert_eq!(&t.encode(text, false).expect("ids"), plain, "{text:?}");
             assert_eq!(&t.encode(text, true).expect("ids"), special, "{text:?} with special tokens");
+        }
+    }
+}
+
+#[test]
+fn pieces_are_those_of_sentencepiece() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/tokenizer/pieces.json");
+    let json: Json = serde_json::from_str(&std::fs::read_to_string(golden).expect("the golden")).expect("JSON");
+    let list = |key: &str| json[key].as_array().expect("a list");
+    let metadata = [
+        ("tokenizer.ggml.model", Value::text("llama")),
+        (
+            "tokenizer.ggml.tokens",
+            Value::Array(Array::Str(list("tokens").iter().map(|t| t.as_str().expect("text")).collect())),
+        ),
+        (
+            "tokenizer.ggml.scores",
+            Value::Array(Array::F32(list("scores").iter().map(|s| s.as_f64().expect("score") as f32).collect())),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(list("types").iter().map(|t| t.as_i64().expect("type") as i32).collect())),
+        ),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let path = Path::new("pieces.gguf");
+    let file = GgufWriter::new(path, Vec::new(), &metadata, &[]).and_then(GgufWriter::finish).expect("a file");
+    let direct = Tokenizer::from_gguf(&Gguf::parse(path, &file).expect("sound")).expect("a tokenizer");
+    let through_json = Tokenizer::from_json(path, &direct.to_json().expect("JSON")).expect("read back");
+    assert!(list("rows").len() >= 60);
+    for row in list("rows") {
+        let text = row["text"].as_str().expect("text");
+        let ids: Vec<u32> =
+            row["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect();
+        for t in [&direct, &through_json] {
+            assert_eq!(t.encode(text, false).expect("ids"), ids, "{text:?}");
+            assert_eq!(t.decode(&ids, false).expect("text"), text);
         }
     }
 }
