@@ -22,14 +22,14 @@ PROSE = (
 
 model = io.BytesIO()
 sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(PROSE.split(". ") + TEXTS),
+    sentence_iterator=iter(PROSE.split(". ") + TEXTS[1:30]),
     model_writer=model,
-    vocab_size=520,
+    vocab_size=480,
     model_type="bpe",
     byte_fallback=True,
     normalization_rule_name="identity",
     remove_extra_whitespaces=False,
-    character_coverage=0.9,
+    character_coverage=0.98,
     minloglevel=2,
 )
 sp = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
