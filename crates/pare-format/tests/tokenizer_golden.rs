@@ -105,6 +105,23 @@ fn ids_with_a_meaning() {
     assert!(e.contains("49151") && e.contains("different models"), "{e}");
 }
 
+#[test]
+fn files_of_a_hugging_face_directory() {
+    let t = tokenizer();
+    let files = t.hf_files().expect("files");
+    let names: Vec<&str> = files.iter().map(|f| f.0.as_str()).collect();
+    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]);
+    let map: Json = serde_json::from_slice(&files[2].1).expect("JSON");
+    let expected = serde_json::json!({ "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>" });
+    assert_eq!(map, expected);
+    // Read back, the pair of files says what the GGUF file said.
+    let again = Tokenizer::from_json("tokenizer.json".as_ref(), &files[0].1)
+        .and_then(|again| again.with_config("tokenizer_config.json".as_ref(), &files[1].1))
+        .expect("read back");
+    assert_eq!(again.specials(), t.specials());
+    assert_eq!(again.hf_files().expect("files"), files);
+}
+
 /// The model's own metadata with another pre-tokenizer.
 fn with_pre(pre: &str) -> Tokenizer {
     let (path, bytes) = model_file::smollm2();
