@@ -2,7 +2,9 @@
 
 mod model_file;
 
-use pare_format::gguf::{Gguf, GgufWriter, Value};
+use std::path::Path;
+
+use pare_format::gguf::{Array, Gguf, GgufWriter, Value};
 use pare_format::tokenizer::Tokenizer;
 use serde_json::Value as Json;
 
@@ -30,6 +32,43 @@ fn ids_are_those_of_the_reference() {
         for (text, plain, special) in &rows {
             assert_eq!(&t.encode(text, false).expect("ids"), plain, "{text:?}");
             assert_eq!(&t.encode(text, true).expect("ids"), special, "{text:?} with special tokens");
+        }
+    }
+}
+
+#[test]
+fn pieces_are_those_of_sentencepiece() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/tokenizer/pieces.json");
+    let json: Json = serde_json::from_str(&std::fs::read_to_string(golden).expect("the golden")).expect("JSON");
+    let list = |key: &str| json[key].as_array().expect("a list");
+    let metadata = [
+        ("tokenizer.ggml.model", Value::text("llama")),
+        (
+            "tokenizer.ggml.tokens",
+            Value::Array(Array::Str(list("tokens").iter().map(|t| t.as_str().expect("text")).collect())),
+        ),
+        (
+            "tokenizer.ggml.scores",
+            Value::Array(Array::F32(list("scores").iter().map(|s| s.as_f64().expect("score") as f32).collect())),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(list("types").iter().map(|t| t.as_i64().expect("type") as i32).collect())),
+        ),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let path = Path::new("pieces.gguf");
+    let file = GgufWriter::new(path, Vec::new(), &metadata, &[]).and_then(GgufWriter::finish).expect("a file");
+    let direct = Tokenizer::from_gguf(&Gguf::parse(path, &file).expect("sound")).expect("a tokenizer");
+    let through_json = Tokenizer::from_json(path, &direct.to_json().expect("JSON")).expect("read back");
+    assert!(list("rows").len() >= 60);
+    for row in list("rows") {
+        let text = row["text"].as_str().expect("text");
+        let ids: Vec<u32> =
+            row["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect();
+        for t in [&direct, &through_json] {
+            assert_eq!(t.encode(text, false).expect("ids"), ids, "{text:?}");
+            assert_eq!(t.decode(&ids, false).expect("text"), text);
         }
     }
 }
@@ -64,6 +103,23 @@ fn ids_with_a_meaning() {
     t.check_rows(49_152).expect("a row for each");
     let e = t.check_rows(49_151).expect_err("one row short").to_string();
     assert!(e.contains("49151") && e.contains("different models"), "{e}");
+}
+
+#[test]
+fn files_of_a_hugging_face_directory() {
+    let t = tokenizer();
+    let files = t.hf_files().expect("files");
+    let names: Vec<&str> = files.iter().map(|f| f.0.as_str()).collect();
+    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]);
+    let map: Json = serde_json::from_slice(&files[2].1).expect("JSON");
+    let expected = serde_json::json!({ "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>" });
+    assert_eq!(map, expected);
+    // Read back, the pair of files says what the GGUF file said.
+    let again = Tokenizer::from_json("tokenizer.json".as_ref(), &files[0].1)
+        .and_then(|again| again.with_config("tokenizer_config.json".as_ref(), &files[1].1))
+        .expect("read back");
+    assert_eq!(again.specials(), t.specials());
+    assert_eq!(again.hf_files().expect("files"), files);
 }
 
 /// The model's own metadata with another pre-tokenizer.

@@ -65,7 +65,7 @@ impl Cuts {
         let growth = growth(normalizer);
         let unproven =
             |s: &&Value| s.pointer("/pattern/Regex").and_then(Value::as_str).is_some_and(|p| !pattern::is_known(p));
-        if pres.iter().chain(&normalizers).any(|s| unproven(&s)) {
+        if pres.iter().chain(&normalizers).any(unproven) {
             return Self::Never { most: UNPROVEN / growth.max(1) };
         }
         let never = Self::Never { most: WHOLE / growth.max(1) };
@@ -224,5 +224,5 @@ pub(super) fn growth(normalizer: &Value) -> usize {
         // Once per text, at most as long as allowed by the check.
         _ => 1,
     };
-    flat(normalizer, "normalizers").iter().map(|s| one(&s)).fold(1, usize::saturating_mul)
+    flat(normalizer, "normalizers").iter().map(one).fold(1, usize::saturating_mul)
 }

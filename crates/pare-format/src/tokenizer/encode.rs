@@ -2,17 +2,20 @@
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::{
-    AddedVocabulary, Model, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizer, PreTokenizerWrapper,
+    AddedVocabulary, Model, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizer, PreTokenizerWrapper, Token,
 };
 
 use super::Tokenizer;
 use super::cut::Cuts;
+use super::words::Words;
 use crate::{FormatError, FormatErrorKind as Kind, Result};
 
 /// What runs before the model.
 pub(super) struct Stages {
     pub(super) normalizer: Option<NormalizerWrapper>,
     pub(super) pre_tokenizer: Option<PreTokenizerWrapper>,
+    /// The same as `pre_tokenizer`, for byte-level models.
+    pub(super) words: Option<Words>,
 }
 
 /// The library's parts, called one by one: its own `encode` takes the whole text at once.
@@ -66,19 +69,39 @@ impl Tokenizer {
         let library = |e: tokenizers::Error| self.text_error(e.to_string(), "text that can be split".into());
         let added = if allow_special { &self.inner.added } else { &self.inner.plain };
         let mut pieces = added.extract_and_normalize(stages.normalizer.as_ref(), text);
-        if let Some(pre_tokenizer) = &stages.pre_tokenizer {
-            pre_tokenizer.pre_tokenize(&mut pieces).map_err(library)?;
-        }
-        pieces.tokenize(|word| self.inner.model.tokenize(word.get())).map_err(library)?;
-        for (_, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            for token in tokens.iter().flatten() {
-                if !allow_special && Some(token.id) != self.unk && self.special.binary_search(&token.id).is_ok() {
-                    let found =
-                        format!("plain text that the vocabulary turns into the special token {:?}", token.value);
-                    return Err(self.text_error(found, "text without special tokens".into()));
-                }
-                ids.push(token.id);
+        let model = &self.inner.model;
+        let Some(words) = &stages.words else {
+            if let Some(pre_tokenizer) = &stages.pre_tokenizer {
+                pre_tokenizer.pre_tokenize(&mut pieces).map_err(library)?;
             }
+            pieces.tokenize(|word| model.tokenize(word.get())).map_err(library)?;
+            for (_, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+                self.take_ids(tokens.iter().flatten(), allow_special, ids)?;
+            }
+            return Ok(());
+        };
+        for (text, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+            match tokens {
+                Some(tokens) => self.take_ids(tokens, allow_special, ids)?,
+                None => words
+                    .each(text, |word| self.take_ids(&model.tokenize(word).map_err(library)?, allow_special, ids))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_ids<'a>(
+        &self,
+        tokens: impl IntoIterator<Item = &'a Token>,
+        allow_special: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        for token in tokens {
+            if !allow_special && Some(token.id) != self.unk && self.special.binary_search(&token.id).is_ok() {
+                let found = format!("plain text that the vocabulary turns into the special token {:?}", token.value);
+                return Err(self.text_error(found, "text without special tokens".into()));
+            }
+            ids.push(token.id);
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn error(&self, kind: impl Into<Kind>) -> FormatError {
-        FormatError::new(self.file, kind).item(format!("field {:?}", self.path))
+        FormatError::new(self.file, kind).item(format!("field \"{}\"", self.path))
     }
 
     pub(super) fn found(&self, found: impl Into<String>, expected: impl Into<String>) -> FormatError {

@@ -3,6 +3,7 @@
 //! The merging itself is done by the `tokenizers` library. What is ours: every file is checked before the library sees it,
 //! only patterns that run in linear time are accepted, long texts are encoded in pieces, text that spells a special token
 //! stays text, and decoding works on bytes.
+#![deny(clippy::indexing_slicing)]
 
 mod cut;
 mod encode;
@@ -17,6 +18,7 @@ mod pre;
 mod stages;
 mod stream;
 mod table;
+mod words;
 
 pub use fuzz::fuzz;
 pub use stream::Stream;

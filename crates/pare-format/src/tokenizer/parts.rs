@@ -8,6 +8,7 @@ use tokenizers::{AddedToken, AddedVocabulary, NormalizerWrapper, PreTokenizerWra
 
 use super::cut::Cuts;
 use super::table::{Style, Table};
+use super::words::Words;
 use super::{Inner, Specials, Stages, Tokenizer};
 use crate::{FormatError, FormatErrorKind as Kind, Result};
 
@@ -116,6 +117,7 @@ impl Parts<'_> {
             Ok::<_, FormatError>(Stages {
                 normalizer: self.stage::<NormalizerWrapper>("normalizer", normalizer)?,
                 pre_tokenizer: self.stage::<PreTokenizerWrapper>("pre_tokenizer", pre)?,
+                words: Words::new(pre),
             })
         };
         let first = build(&self.normalizer, &self.pre_tokenizer)?;

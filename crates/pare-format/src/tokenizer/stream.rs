@@ -66,16 +66,17 @@ impl Stream<'_> {
     /// Takes the text from `held`, without an incomplete character at its end unless this `is_end`.
     fn take(&mut self, is_end: bool) -> String {
         let mut text = String::new();
-        let mut keep = 0;
+        let (mut seen, mut keep) = (0_usize, 0);
         for chunk in self.held.utf8_chunks() {
             text.push_str(chunk.valid());
             let bad = chunk.invalid();
+            seen = seen.saturating_add(chunk.valid().len()).saturating_add(bad.len());
             if bad.is_empty() {
                 continue;
             }
-            // Only the last chunk can lack bytes that are still to come.
+            // Only at the very end can bytes be lacking that are still to come.
             let incomplete = std::str::from_utf8(bad).is_err_and(|e| e.error_len().is_none());
-            if incomplete && !is_end {
+            if incomplete && seen == self.held.len() && !is_end {
                 keep = bad.len();
             } else {
                 text.push(char::REPLACEMENT_CHARACTER);

@@ -1,4 +1,5 @@
 //! Puts GGUF bytes together piece by piece, right or wrong.
+#![allow(dead_code, reason = "every test uses another part")]
 
 /// A GGUF file in the making. Every number can be a lie.
 #[derive(Clone)]
