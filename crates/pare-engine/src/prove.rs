@@ -13,6 +13,7 @@ use crate::write::{WriteAs, allows_bias, describe, obstacle, write_directory};
 use crate::{Error, report};
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
+use pare_kernels::panels::PanelType;
 use pare_model::model::{Model, PackAs};
 use pare_model::plan::{Edit, Plan};
 use pare_model::sample::{Sampler, Sampling};
@@ -156,10 +157,20 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         context: proof.context,
         probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),
         speed: true,
+        pack: packed_as(made.dtype),
     };
     let figures = verify(&entries, &measures, work)?;
     let samples = samples(bundle, &result.model, &job.recipe.name, proof, work)?;
     Ok(report(job, made, proof, figures, samples))
+}
+
+/// The panel type of a written type.
+fn packed_as(dtype: Dtype) -> PackAs {
+    PackAs::Type(match dtype {
+        Dtype::F16 => PanelType::F16,
+        Dtype::BF16 => PanelType::Bf16,
+        _ => PanelType::F32,
+    })
 }
 
 fn samples(

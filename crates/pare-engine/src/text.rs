@@ -4,7 +4,7 @@ use crate::generate::write_sequences;
 use crate::progress::Work;
 use crate::{Error, cache};
 use pare_format::tokenizer::Tokenizer;
-use pare_model::model::Model;
+use pare_model::model::{Model, PackAs};
 use pare_model::sample::Sampling;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -68,7 +68,9 @@ impl Text {
             return Ok(Self { sequences, origin });
         }
         let stream = seed.wrapping_mul(2).wrapping_add(u64::from(purpose == Purpose::Verification));
-        let texts = write_sequences(model, first, sequences, length, SELF_WRITTEN, stream, work)?;
+        // A step computes one row per sequence: packed weights are read once for all of them.
+        let packed = model.packed(PackAs::Exact, work.pool);
+        let texts = write_sequences(&packed, first, sequences, length, SELF_WRITTEN, stream, work)?;
         write_tokens(&path, &texts).map_err(|source| Error::Io { path: path.display().to_string(), source })?;
         Ok(Self { sequences: texts, origin })
     }

@@ -34,6 +34,8 @@ pub struct Measures<'a> {
     pub probes: Option<(&'a Tokenizer, Series)>,
     /// Whether speed is measured.
     pub speed: bool,
+    /// Type of the weights where few rows at a time are computed (probes and speed): one type for all, so that speeds compare.
+    pub pack: PackAs,
 }
 
 /// Figures of all entries. The first entry is the reference of ratios and divergences.
@@ -52,7 +54,7 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
 
     // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
     let packed: Vec<Model> = if measures.speed || measures.probes.is_some() {
-        models.iter().map(|model| model.packed(PackAs::Exact, work.pool)).collect()
+        models.iter().map(|model| model.packed(measures.pack, work.pool)).collect()
     } else {
         Vec::new()
     };

@@ -10,7 +10,7 @@ use gguf_bytes::{Bytes, array, key, number, string, strings, tensor, text};
 use proptest::prelude::*;
 
 fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
 }
 
 fn read(name: &str) -> Vec<(PathBuf, Vec<u8>)> {

@@ -9,6 +9,7 @@ use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::verify::{Entry, Measures, verify};
+use pare_model::model::PackAs;
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let context = super::window(&arguments.texts, reference);
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
-    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed };
+    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed, pack: PackAs::Exact };
     let figures = verify(&entries, &measures, work)?;
     if arguments.json {
         let Some(own) = figures.last() else { return Ok(()) };

@@ -5,7 +5,6 @@ use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
-use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
 use pare_engine::prove::{Job, Proof, html, prove, record};
 use pare_engine::recipe::Recipe;
@@ -15,7 +14,6 @@ use pare_engine::write::WriteAs;
 use pare_format::safetensors::Dtype;
 use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
-use std::path::Path;
 
 /// Prompts that the dense and the pared model continue side by side.
 pub(crate) const PROMPTS: [&str; 3] = [
@@ -82,9 +80,4 @@ pub(crate) fn carry_out(
     }
     output.commit()?;
     Ok(report)
-}
-
-/// A model that was written before, read back.
-pub(crate) fn read_back(path: &Path) -> Result<Bundle> {
-    open(&path.display().to_string())
 }
