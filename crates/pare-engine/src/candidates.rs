@@ -72,9 +72,11 @@ impl Candidates {
                 .map(|part| one(Point::AttentionOut, part.groups, weights_of(block, &ATTENTION)))
                 .into_iter()
                 .collect(),
-            Grain::Attention => {
-                block.attention().map(|_| one(Point::AttentionPart, 1, weights_of(block, &ATTENTION))).into_iter().collect()
-            }
+            Grain::Attention => block
+                .attention()
+                .map(|_| one(Point::AttentionPart, 1, weights_of(block, &ATTENTION)))
+                .into_iter()
+                .collect(),
             Grain::Ffn => block.ffn.iter().map(|_| one(Point::FfnPart, 1, weights_of(block, &FFN))).collect(),
             Grain::Block => vec![one(Point::BlockPart, 1, projection_weights(block))],
         }
@@ -129,7 +131,9 @@ impl Candidates {
         }
         Ok(match self.grain {
             Grain::Weight => {
-                let Some((projection, linear)) = self.projection.and_then(|p| Some((p, block.linear(p)?))) else { return Ok(None) };
+                let Some((projection, linear)) = self.projection.and_then(|p| Some((p, block.linear(p)?))) else {
+                    return Ok(None);
+                };
                 let [rows, cols] = linear.weight.shape();
                 let kept = match cut.compare {
                     Compare::Row => keep_top_per_row(scores, cols, (quota + rows / 2) / rows),

@@ -148,9 +148,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         Entry { label: "dense", role: Role::Dense, model: &bundle.model, bytes: Some(dense_bytes) },
         Entry { label: &job.recipe.name, role: Role::Result, model: &result.model, bytes: Some(made.bytes) },
     ];
-    entries.extend(
-        baselines.iter().map(|(label, model)| Entry { label, role: Role::Baseline, model, bytes: None }),
-    );
+    entries.extend(baselines.iter().map(|(label, model)| Entry { label, role: Role::Baseline, model, bytes: None }));
     let series = Series { tasks: proof.probes, seed: job.seed };
     let measures = Measures {
         text: proof.verification,
@@ -181,7 +179,8 @@ fn samples(
     work: Work<'_>,
 ) -> Result<Vec<Sample>, Error> {
     let chat = bundle.tokenizer.chat_template().is_some();
-    let packed = [("dense", bundle.model.packed(PackAs::Exact, work.pool)), (label, result.packed(PackAs::Exact, work.pool))];
+    let packed =
+        [("dense", bundle.model.packed(PackAs::Exact, work.pool)), (label, result.packed(PackAs::Exact, work.pool))];
     let mut samples = Vec::new();
     for prompt in proof.prompts {
         let tokens = bundle.prompt(prompt, chat)?;
@@ -207,11 +206,19 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     let mut notes = bundle.warnings.clone();
     notes.push(format!(
         "Bytes and speed are of weights stored as {dtype}. The model that was read is {} ({} bytes).",
-        bundle.model.blocks.first().and_then(|block| block.linears().next()).map_or("f32", |(_, linear)| linear.weight.name()),
+        bundle
+            .model
+            .blocks
+            .first()
+            .and_then(|block| block.linears().next())
+            .map_or("f32", |(_, linear)| linear.weight.name()),
         bundle.bytes
     ));
     notes.extend(repair_note(&made.shrunk.repairs));
-    notes.extend(obstacle(&describe(&bundle.config, &made.shrunk.model, made.dtype)).map(|why| format!("Other programs cannot load the result: {why}.")));
+    notes.extend(
+        obstacle(&describe(&bundle.config, &made.shrunk.model, made.dtype))
+            .map(|why| format!("Other programs cannot load the result: {why}.")),
+    );
     Report {
         title: format!("{} shrunk by {}", bundle.name, job.recipe.name),
         model: facts(bundle),
@@ -238,9 +245,23 @@ pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(Strin
         line("pare", env!("CARGO_PKG_VERSION").to_owned()),
         line("calibration text", calibration.to_owned()),
         line("verification text", proof.verification.origin.clone()),
-        line("perplexity", format!("windows of {} tokens without overlap; exp of the mean natural-log loss over every token but a window's first", proof.context)),
+        line(
+            "perplexity",
+            format!(
+                "windows of {} tokens without overlap; exp of the mean natural-log loss over every token but a window's first",
+                proof.context
+            ),
+        ),
         line("probes", format!("{} tasks of each kind, 3 solved examples before each", proof.probes)),
-        line("speed", format!("prefill of {} tokens and {} decoded ones, medians of {} rounds in turn", crate::speed::PROMPT, crate::speed::DECODED, crate::speed::ROUNDS)),
+        line(
+            "speed",
+            format!(
+                "prefill of {} tokens and {} decoded ones, medians of {} rounds in turn",
+                crate::speed::PROMPT,
+                crate::speed::DECODED,
+                crate::speed::ROUNDS
+            ),
+        ),
         line("seed", seed.to_string()),
     ]
 }
@@ -297,5 +318,6 @@ fn summary(plan: &Plan) -> Vec<Value> {
 /// # Errors
 /// The template fails, which is a mistake in pare.
 pub fn html(report: &Report) -> Result<String, Error> {
-    report::render(report).map_err(|error| Error::Refused(format!("the report could not be rendered ({error}); please report this")))
+    report::render(report)
+        .map_err(|error| Error::Refused(format!("the report could not be rendered ({error}); please report this")))
 }

@@ -133,7 +133,19 @@ pub enum RecipeError {
 
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const KEYS: &[&str] = &[
-    "name", "about", "source", "keep", "sequential", "cut", "grain", "score", "allocate", "compensate", "share", "multiple", "compare",
+    "name",
+    "about",
+    "source",
+    "keep",
+    "sequential",
+    "cut",
+    "grain",
+    "score",
+    "allocate",
+    "compensate",
+    "share",
+    "multiple",
+    "compare",
 ];
 
 impl Recipe {
@@ -237,8 +249,11 @@ impl Recipe {
             if cut.compare != Compare::Row && cut.grain != Grain::Weight {
                 return Err(field(at("compare"), format!("{:?}", cut.compare), "only with grain = \"weight\"".into()));
             }
-            if self.sequential && (cut.allocate != "uniform" || !matches!(cut.grain, Grain::Weight | Grain::Channel | Grain::Group)) {
-                let expected = "false, unless every cut is of weights, channels or groups with allocate = \"uniform\"".to_owned();
+            if self.sequential
+                && (cut.allocate != "uniform" || !matches!(cut.grain, Grain::Weight | Grain::Channel | Grain::Group))
+            {
+                let expected =
+                    "false, unless every cut is of weights, channels or groups with allocate = \"uniform\"".to_owned();
                 return Err(field("sequential".into(), "true".into(), expected));
             }
         }

@@ -77,8 +77,7 @@ fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>
         let repair = match &cut.compensate {
             None => None,
             Some(name) => {
-                let entry =
-                    compensate::ENTRIES.iter().find(|entry| entry.card.name == name).ok_or(Error::Recipe)?;
+                let entry = compensate::ENTRIES.iter().find(|entry| entry.card.name == name).ok_or(Error::Recipe)?;
                 Some(((entry.build)(), entry.card.needs))
             }
         };
@@ -93,7 +92,14 @@ fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>
             return Err(Error::Keep { keep, why });
         }
         let keep = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
-        prepared.push(Prepared { cut, score: (score.build)(request.seed), needs: score.card.needs, repair, candidates, keep });
+        prepared.push(Prepared {
+            cut,
+            score: (score.build)(request.seed),
+            needs: score.card.needs,
+            repair,
+            candidates,
+            keep,
+        });
     }
     Ok(prepared)
 }
@@ -220,7 +226,8 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
             let needs: Needs = cuts.iter().flat_map(|cut| cut.score_needs(Some(index))).collect();
             let stats = states.observe(index, &block, &needs, work)?;
             for (cut, quotas) in cuts.iter().zip(&sequential_quotas) {
-                for (group, &quota) in cut.candidates.iter().zip(quotas).filter(|(group, _)| group.site.block == index) {
+                for (group, &quota) in cut.candidates.iter().zip(quotas).filter(|(group, _)| group.site.block == index)
+                {
                     let scores = group.score(cut.score.as_ref(), original, &stats)?;
                     edits.extend(group.edit(cut.cut, &scores, quota, original)?);
                 }
@@ -236,7 +243,13 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
                     let site = Site::new(index, cut.projection.input());
                     let needs = stats.iter().map(|&stat| (site, stat)).collect();
                     let stats = states.observe(index, &block, &needs, work)?;
-                    let info = cut.repair(&mut block, &edit, repair.as_ref(), &stats, (index, (request.bias_allowed)(cut.projection)))?;
+                    let info = cut.repair(
+                        &mut block,
+                        &edit,
+                        repair.as_ref(),
+                        &stats,
+                        (index, (request.bias_allowed)(cut.projection)),
+                    )?;
                     shrunk.repairs.push(Repair { projection: cut.projection, block: index, info });
                 }
             }

@@ -30,7 +30,9 @@ pub fn measure(models: &[&Model], work: Work<'_>) -> Result<Vec<Speed>, Interrup
     let mut seconds = vec![(Vec::new(), Vec::new()); models.len()];
     let prompts: Vec<Vec<u32>> = models
         .iter()
-        .map(|model| (0..PROMPT.min(model.architecture.context)).map(|i| (i * 37 % model.architecture.vocab) as u32).collect())
+        .map(|model| {
+            (0..PROMPT.min(model.architecture.context)).map(|i| (i * 37 % model.architecture.vocab) as u32).collect()
+        })
         .collect();
     let mut runners: Vec<Runner<'_>> = models.iter().map(|model| Runner::new(model, work.pool)).collect();
     let mut caches: Vec<[KvCache; 1]> = models.iter().map(|model| [KvCache::new(model, PROMPT)]).collect();

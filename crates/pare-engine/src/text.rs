@@ -86,7 +86,9 @@ impl Text {
         let windows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         if windows.is_empty() {
             let (found, file) = (tokens.len(), path.display());
-            return Err(Error::Text(format!("{file}: {found} tokens, one window needs {length}; give more text or a smaller --context")));
+            return Err(Error::Text(format!(
+                "{file}: {found} tokens, one window needs {length}; give more text or a smaller --context"
+            )));
         }
         let count = sequences.min(windows.len());
         let picked = (0..count).map(|index| windows[index * windows.len() / count].to_vec()).collect();
@@ -178,7 +180,10 @@ fn read_tokens(path: &Path, amount: Amount, vocab: usize) -> Option<Vec<Vec<u32>
         return None;
     }
     let tokens: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|raw| u32::from_le_bytes(*raw)).collect();
-    tokens.iter().all(|&token| (token as usize) < vocab).then(|| tokens.chunks(amount.length).map(<[u32]>::to_vec).collect())
+    tokens
+        .iter()
+        .all(|&token| (token as usize) < vocab)
+        .then(|| tokens.chunks(amount.length).map(<[u32]>::to_vec).collect())
 }
 
 fn write_tokens(path: &Path, texts: &[Vec<u32>]) -> std::io::Result<()> {

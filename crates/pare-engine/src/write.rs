@@ -145,13 +145,17 @@ fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a
 ///
 /// # Errors
 /// The disk refuses; a weight that the type cannot hold; the user stops it.
-pub fn write_directory(output: &OutputDir, before: &Bundle, model: &Model, dtype: Dtype, work: Work<'_>) -> Result<u64, Error> {
+pub fn write_directory(
+    output: &OutputDir,
+    before: &Bundle,
+    model: &Model,
+    dtype: Dtype,
+    work: Work<'_>,
+) -> Result<u64, Error> {
     let config = describe(&before.config, model, dtype);
     let list = tensors(model, &config);
-    let specs: Vec<TensorSpec> = list
-        .iter()
-        .map(|(name, source)| TensorSpec { name: name.clone(), dtype, shape: source.shape() })
-        .collect();
+    let specs: Vec<TensorSpec> =
+        list.iter().map(|(name, source)| TensorSpec { name: name.clone(), dtype, shape: source.shape() }).collect();
     let plan = plan_shards(&specs, MAX_SHARD_BYTES)?;
     work.progress.begin("writing", list.len() as u64);
     let mut row = Vec::new();

@@ -1,16 +1,16 @@
 //! Hostile chat templates, group C of the battery, and templates that must work.
 
-mod battery;
 mod model_file;
+mod rows;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use battery::Expect::{Fine, Says};
-use battery::{Expect, Row, row};
 use pare_format::chat::{ChatTemplate, Date, Message, messages};
 use pare_format::gguf::Gguf;
 use pare_format::tokenizer::Tokenizer;
+use rows::Expect::{Fine, Says};
+use rows::{Expect, Row, row};
 
 fn message(role: &str, content: &str) -> Message {
     Message { role: role.into(), content: content.into() }
@@ -41,7 +41,7 @@ fn hostile_templates() {
         "{{% set x %}}{{% for i in range(99999) %}}{}{{% endfor %}}{{% endset %}}{{{{ x|length }}}}",
         "y".repeat(200_000)
     );
-    battery::run(vec![
+    rows::run(vec![
         template(
             "C01 three ranges",
             Says(&["model.gguf", "chat template", "fuel", "at most 1000000 instructions"]),

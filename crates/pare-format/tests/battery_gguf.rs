@@ -1,31 +1,31 @@
 //! Bad GGUF files, group G of the battery: every one must end in an error that names field, found and expected.
 
-mod battery;
 mod gguf_bytes;
+mod rows;
 
 use std::path::Path;
 
-use battery::Expect::{Fine, Says};
-use battery::{Row, row};
 use gguf_bytes::{Bytes, array, key, number, string, strings, tensor, tensor_dims, text};
 use pare_format::gguf::{GgmlType, Gguf, check_split, nonfinite};
+use rows::Expect::{Fine, Says};
+use rows::{Row, row};
 
 fn parse(bytes: &[u8]) -> Result<Gguf, String> {
     Gguf::parse(Path::new("bad.gguf"), bytes).map_err(|e| e.to_string())
 }
 
-fn bytes(id: &'static str, expect: battery::Expect, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Row {
+fn bytes(id: &'static str, expect: rows::Expect, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Row {
     row(id, expect, move || parse(&make()).map(drop))
 }
 
-fn file(id: &'static str, expect: battery::Expect, file: Bytes) -> Row {
+fn file(id: &'static str, expect: rows::Expect, file: Bytes) -> Row {
     bytes(id, expect, move || file.build())
 }
 
 #[test]
 fn header() {
     let sound = Bytes::sound;
-    battery::run(vec![
+    rows::run(vec![
         file("sound v3", Fine, sound()),
         file("sound v2", Fine, Bytes { version: 2, ..sound() }),
         file("no tensors", Fine, Bytes::new()),
@@ -70,7 +70,7 @@ fn header() {
 fn keys_and_values() {
     let with = |raw: Vec<u8>| Bytes::sound().key(raw);
     let named = |len: u64| [&len.to_le_bytes()[..], b"abc"].concat();
-    battery::run(vec![
+    rows::run(vec![
         file("G04 key 2^64-1", Says(&["key 1", "18446744073709551615 bytes of text"]), with(named(u64::MAX))),
         file("G04 key 1 GiB + 1", Says(&["key 1", "1073741825 bytes"]), with(named((1 << 30) + 1))),
         file("G04 key longer than the limit", Says(&["1025 bytes", "at most 1024"]), with(text(&"k".repeat(1025), ""))),
@@ -135,7 +135,7 @@ fn keys_and_values() {
 #[test]
 fn alignment() {
     let with = |raw: Vec<u8>| Bytes::sound().key(raw);
-    battery::run(vec![
+    rows::run(vec![
         file("G08 0", Says(&["\"general.alignment\"", "u32 0", "power of two"]), with(number("general.alignment", 0))),
         file("G08 3", Says(&["\"general.alignment\"", "u32 3"]), with(number("general.alignment", 3))),
         file(
@@ -166,7 +166,7 @@ fn alignment() {
 #[test]
 fn tensors() {
     let only = |raw: Vec<u8>| Bytes::sound().only(raw);
-    battery::run(vec![
+    rows::run(vec![
         file("G09 0 dimensions", Says(&["tensor \"t\"", "0 dimensions", "1 to 4"]), only(tensor("t", &[], 0, 0))),
         file("G09 5 dimensions", Says(&["tensor \"t\"", "5 dimensions"]), only(tensor("t", &[1; 5], 0, 0))),
         file(
@@ -256,7 +256,7 @@ fn part(no: u16, count: u16, total: i32, name: &str) -> Gguf {
 #[test]
 fn splits() {
     let check = |parts: &[Gguf]| check_split(parts).map(drop).map_err(|e| e.to_string());
-    battery::run(vec![
+    rows::run(vec![
         row("G15 one part alone", Says(&["part1.gguf", "part 2 of 3", "--merge"]), || {
             part(1, 3, 3, "x").require_whole().map_err(|e| e.to_string())
         }),

@@ -1,12 +1,12 @@
 //! Bad tokenizer files and awkward texts, group T of the battery.
 
-mod battery;
+mod rows;
 
 use std::path::Path;
 
-use battery::Expect::{Fine, Says};
-use battery::{Expect, Row, row};
 use pare_format::tokenizer::Tokenizer;
+use rows::Expect::{Fine, Says};
+use rows::{Expect, Row, row};
 use serde_json::{Value, json};
 
 /// The character for a byte in the byte-level alphabet.
@@ -60,7 +60,7 @@ fn raw(id: &'static str, expect: Expect, bytes: impl FnOnce() -> Vec<u8> + Send 
 
 #[test]
 fn sections() {
-    battery::run(vec![
+    rows::run(vec![
         raw("sound", Fine, || sound().to_string().into_bytes()),
         raw("T01 empty", Says(&["tokenizer.json", "EOF", "line 1 column 0"]), Vec::new),
         raw("T01 truncated", Says(&["tokenizer.json", "EOF", "column"]), || {
@@ -153,7 +153,7 @@ fn sections() {
 
 #[test]
 fn ids_and_merges() {
-    battery::run(vec![
+    rows::run(vec![
         changed(
             "T02 missing half",
             Says(&["\"model.merges[0]\"", "\"zz\"", "token"]),
@@ -249,7 +249,7 @@ fn pattern(id: &'static str, expect: Expect, pattern: impl Into<String>) -> Row 
 
 #[test]
 fn patterns() {
-    battery::run(vec![
+    rows::run(vec![
         pattern("T04 nested", Says(&["pretokenizers[0].pattern.Regex", "(a+)+$", "repetition inside"]), "(a+)+$"),
         pattern("T04 1 MB", Says(&["pattern of 1048576 bytes", "16384"]), "a".repeat(1 << 20)),
         pattern("T04 groups", Says(&["64 nested groups"]), "(".repeat(10_000)),
@@ -290,7 +290,7 @@ fn long(id: &'static str, make: impl FnOnce() -> String + Send + 'static) -> Row
 
 #[test]
 fn long_texts() {
-    battery::run(vec![
+    rows::run(vec![
         long("T06 10^7 equal letters", || "h".repeat(10_000_000)),
         long("T06 spaces", || " ".repeat(2_000_000)),
         long("T06 no spaces", || "hello".repeat(1_000_000)),
@@ -325,7 +325,7 @@ fn special_text_is_text() {
         assert!(ids.contains(&258));
         assert_eq!(t.decode(&ids, true).expect("text"), format!("{role}:  he"));
     }
-    battery::run(vec![
+    rows::run(vec![
         // The whole word is a token by the model's own vocabulary: `ignore_merges` would find it.
         row("T08 through the vocabulary", Says(&["plain text", "special token \"hello\""]), || {
             let mut json: Value = serde_json::from_slice(&with("/model/ignore_merges", json!(true))).expect("JSON");

@@ -1,15 +1,15 @@
 //! Bad tokenizers inside GGUF files: rows of the groups T and G of the battery.
 
-mod battery;
 mod gguf_bytes;
+mod rows;
 
 use std::path::Path;
 
-use battery::Expect::{Fine, Says};
-use battery::{Expect, Row, row};
 use gguf_bytes::{Bytes, array, key, number, strings, text};
 use pare_format::gguf::Gguf;
 use pare_format::tokenizer::Tokenizer;
+use rows::Expect::{Fine, Says};
+use rows::{Expect, Row, row};
 
 fn sentencepiece() -> Bytes {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
@@ -83,7 +83,7 @@ fn gguf_vocabularies() {
         change(&mut tokens);
         Some(strings("tokenizer.ggml.tokens", &tokens))
     };
-    battery::run(vec![
+    rows::run(vec![
         changed_key(
             "T05 <0x-1>",
             Says(&["tokenizer.ggml.tokens[5]", "\"<0x-1>\"", "<0x00> to <0xFF>"]),

@@ -78,8 +78,7 @@ impl Model {
     /// Bytes of weights that decoding one token reads (one row of an untied embedding is not counted).
     pub fn bytes_per_token(&self) -> u64 {
         let head = self.head.as_ref().map_or(self.embedding.bytes(), |head| head.weight.bytes());
-        let blocks: usize =
-            self.blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight.bytes()).sum();
+        let blocks: usize = self.blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight.bytes()).sum();
         (head + blocks) as u64
     }
 

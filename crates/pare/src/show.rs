@@ -23,7 +23,8 @@ pub(crate) fn remark(text: &str) {
 
 /// Control characters of names and texts from files must not reach the terminal.
 fn printable(text: &str) -> String {
-    let show = |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
+    let show =
+        |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(show).collect()
 }
 
@@ -33,9 +34,9 @@ pub(crate) fn model_text(text: &str) -> String {
 }
 
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// Columns of text, the first left, the others right aligned.
@@ -71,7 +72,8 @@ fn percent(value: Option<f64>) -> String {
 
 /// The figures of a report as a table, models as columns.
 pub(crate) fn figures(figures: &[Figures]) -> String {
-    let mut rows = vec![std::iter::once(String::new()).chain(figures.iter().map(|model| model.label.clone())).collect()];
+    let mut rows =
+        vec![std::iter::once(String::new()).chain(figures.iter().map(|model| model.label.clone())).collect()];
     let mut row = |name: &str, value: &dyn Fn(&Figures) -> String| {
         let cells: Vec<String> = figures.iter().map(value).collect();
         if cells.iter().any(|cell| cell != "-") {
@@ -79,7 +81,9 @@ pub(crate) fn figures(figures: &[Figures]) -> String {
         }
     };
     row("perplexity", &|model| number(model.perplexity, 3));
-    row("  over dense", &|model| if model.role == Role::Dense { "-".to_owned() } else { number(model.perplexity_ratio, 3) });
+    row("  over dense", &|model| {
+        if model.role == Role::Dense { "-".to_owned() } else { number(model.perplexity_ratio, 3) }
+    });
     row("KL mean, nats", &|model| number(model.kl_mean, 4));
     row("KL 99 %", &|model| number(model.kl_p99, 3));
     row("same top-1", &|model| percent(model.top1_agreement));

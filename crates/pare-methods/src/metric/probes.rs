@@ -38,8 +38,8 @@ pub struct Task {
 }
 
 const WORDS: [&str; 24] = [
-    "apple", "river", "stone", "cloud", "table", "horse", "green", "paper", "light", "bread", "chair", "water", "house",
-    "plant", "music", "glass", "night", "money", "field", "train", "heart", "voice", "earth", "story",
+    "apple", "river", "stone", "cloud", "table", "horse", "green", "paper", "light", "bread", "chair", "water",
+    "house", "plant", "music", "glass", "night", "money", "field", "train", "heart", "voice", "earth", "story",
 ];
 
 impl Probe {

@@ -28,7 +28,8 @@ fn element(view: &TensorView, name: &str) -> Result<Element> {
         Dtype::F16 => Ok(Element::F16),
         Dtype::BF16 => Ok(Element::Bf16),
         other => {
-            let kind = FormatErrorKind::Unsupported { found: other.name().to_owned(), supported: "F32, F16, BF16".into() };
+            let kind =
+                FormatErrorKind::Unsupported { found: other.name().to_owned(), supported: "F32, F16, BF16".into() };
             Err(FormatError::new(&view.file, kind).item(format!("tensor {name:?}")))
         }
     }

@@ -34,7 +34,10 @@ fn family(gguf: &Gguf) -> Result<Family> {
         "qwen2" => Ok(Family::Qwen2),
         "qwen3" => Ok(Family::Qwen3),
         other => {
-            let kind = FormatErrorKind::Unsupported { found: format!("architecture {other:?}"), supported: "llama, qwen2, qwen3".into() };
+            let kind = FormatErrorKind::Unsupported {
+                found: format!("architecture {other:?}"),
+                supported: "llama, qwen2, qwen3".into(),
+            };
             Err(FormatError::new(gguf.file(), kind).item("key \"general.architecture\""))
         }
     }
@@ -175,7 +178,8 @@ impl Source<'_> {
         let item = |error: FormatError| error.item(format!("tensor {name:?}"));
         let vector = shape[0] == 1 && tensor.shape.len() == 1;
         if tensor.out_in() != shape || !(vector || tensor.shape.len() == 2) {
-            let (found, expected) = (format!("has shape {:?}", tensor.shape), format!("[in, out] = [{}, {}]", shape[1], shape[0]));
+            let (found, expected) =
+                (format!("has shape {:?}", tensor.shape), format!("[in, out] = [{}, {}]", shape[1], shape[0]));
             return Err(item(FormatError::new(self.gguf.file(), FormatErrorKind::Found { found, expected })));
         }
         let unsupported = || {
@@ -218,9 +222,10 @@ impl Source<'_> {
         let plain = Rope { theta: self.config.rope.theta, scaling: Scaling::None };
         let own = frequencies(&self.config.rope, self.config.head_dim).0;
         let plain = frequencies(&plain, self.config.head_dim).0;
-        let same = factors.iter().zip(plain.iter().zip(&own)).all(|(&factor, (plain, own))| {
-            (plain / f64::from(factor) - own).abs() <= 1e-4 * own
-        });
+        let same = factors
+            .iter()
+            .zip(plain.iter().zip(&own))
+            .all(|(&factor, (plain, own))| (plain / f64::from(factor) - own).abs() <= 1e-4 * own);
         if same {
             return Ok(());
         }

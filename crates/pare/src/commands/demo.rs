@@ -49,8 +49,18 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
         show::print(&(table(&report, &found) + "\n"))?;
     }
     let recipe = Recipe::find(RECIPE).map_err(Error::from)?;
-    step(&format!("shrinking by {RECIPE} ({}), then measuring what was written beside the dense model and the baselines", recipe.about));
-    let job = Job { bundle: &bundle, recipe: &recipe, keep: recipe.keep, calibration: &calibration, seed: texts.seed, write_as: WriteAs::Auto };
+    step(&format!(
+        "shrinking by {RECIPE} ({}), then measuring what was written beside the dense model and the baselines",
+        recipe.about
+    ));
+    let job = Job {
+        bundle: &bundle,
+        recipe: &recipe,
+        keep: recipe.keep,
+        calibration: &calibration,
+        seed: texts.seed,
+        write_as: WriteAs::Auto,
+    };
     let context = window(&texts, &bundle);
     let report = carry_out(&job, output, Some(&verification), context, work)?;
     step("done");

@@ -18,14 +18,22 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let reference = against.as_ref().unwrap_or(&bundle);
     if reference.model.architecture.vocab != bundle.model.architecture.vocab {
         let (own, other) = (bundle.model.architecture.vocab, reference.model.architecture.vocab);
-        let message = format!("{} has {own} tokens and {} has {other}: their predictions cannot be compared", bundle.name, reference.name);
+        let message = format!(
+            "{} has {own} tokens and {} has {other}: their predictions cannot be compared",
+            bundle.name, reference.name
+        );
         return Err(Error::Refused(message).into());
     }
     // The reference writes the text: the same text for every model that is compared with it.
     let text = verification(&arguments.texts, None, reference, work)?;
     let mut entries = Vec::new();
     if let Some(against) = &against {
-        entries.push(Entry { label: "reference", role: Role::Dense, model: &against.model, bytes: Some(against.bytes) });
+        entries.push(Entry {
+            label: "reference",
+            role: Role::Dense,
+            model: &against.model,
+            bytes: Some(against.bytes),
+        });
     }
     let role = if against.is_some() { Role::Result } else { Role::Dense };
     entries.push(Entry { label: &arguments.model, role, model: &bundle.model, bytes: Some(bundle.bytes) });
@@ -41,6 +49,9 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         value["text"] = json!(text.origin);
         return show::print(&format!("{value:#}\n"));
     }
-    let how = format!("perplexity: windows of {context} tokens without overlap, natural-log mean over predicted tokens; {}\n", text.origin);
+    let how = format!(
+        "perplexity: windows of {context} tokens without overlap, natural-log mean over predicted tokens; {}\n",
+        text.origin
+    );
     show::print(&(show::figures(&figures) + &how))
 }

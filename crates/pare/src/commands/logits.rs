@@ -11,7 +11,9 @@ use serde_json::json;
 pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
     let bundle = open(&arguments.model)?;
     let prompts: Vec<String> = match &arguments.prompts {
-        Some(file) => pare_engine::text::read_text(file)?.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+        Some(file) => {
+            pare_engine::text::read_text(file)?.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        }
         None => PROMPTS.map(str::to_owned).to_vec(),
     };
     let mut results = Vec::new();

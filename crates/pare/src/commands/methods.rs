@@ -17,7 +17,11 @@ fn axes() -> [(&'static str, &'static str, Vec<Card>); 3] {
 }
 
 fn recipes() -> Result<Vec<Recipe>> {
-    Ok(BUILT_IN.iter().map(|(name, _)| Recipe::find(name)).collect::<Result<_, _>>().map_err(pare_engine::Error::from)?)
+    Ok(BUILT_IN
+        .iter()
+        .map(|(name, _)| Recipe::find(name))
+        .collect::<Result<_, _>>()
+        .map_err(pare_engine::Error::from)?)
 }
 
 pub(crate) fn run(arguments: &Methods) -> Result<()> {
@@ -48,8 +52,14 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
         let loads = if recipe.is_uniform() { "loads everywhere" } else { "only pare loads the result" };
         let cuts = cuts.join("; ");
         text += &match arguments.markdown {
-            true => format!("### {}\n\n{}.\n\n- does: {cuts}; keep {}; {loads}\n- source: {}\n\n", recipe.name, recipe.about, recipe.keep, recipe.source),
-            false => format!("  {:<16}{}\n  {:<16}{cuts}; keep {}; {loads}\n  {:<16}{}\n\n", recipe.name, recipe.about, "", recipe.keep, "", recipe.source),
+            true => format!(
+                "### {}\n\n{}.\n\n- does: {cuts}; keep {}; {loads}\n- source: {}\n\n",
+                recipe.name, recipe.about, recipe.keep, recipe.source
+            ),
+            false => format!(
+                "  {:<16}{}\n  {:<16}{cuts}; keep {}; {loads}\n  {:<16}{}\n\n",
+                recipe.name, recipe.about, "", recipe.keep, "", recipe.source
+            ),
         };
     }
     show::print(&format!("{}\n", text.trim_end()))
@@ -67,7 +77,16 @@ fn needs(card: &Card) -> String {
 }
 
 fn plain(card: &Card) -> String {
-    format!("  {:<16}{}\n  {:<16}needs {}; cost {}\n  {:<16}{}\n\n", card.name, card.about, "", needs(card), card.cost, "", card.source)
+    format!(
+        "  {:<16}{}\n  {:<16}needs {}; cost {}\n  {:<16}{}\n\n",
+        card.name,
+        card.about,
+        "",
+        needs(card),
+        card.cost,
+        "",
+        card.source
+    )
 }
 
 fn markdown(card: &Card) -> String {

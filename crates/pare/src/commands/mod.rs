@@ -66,7 +66,14 @@ fn window(texts: &Texts, bundle: &Bundle) -> usize {
     (texts.context as usize).min(bundle.model.architecture.context)
 }
 
-fn text(file: Option<&Path>, purpose: Purpose, amount: Amount, seed: u64, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+fn text(
+    file: Option<&Path>,
+    purpose: Purpose,
+    amount: Amount,
+    seed: u64,
+    bundle: &Bundle,
+    work: Work<'_>,
+) -> Result<Text> {
     Ok(match file {
         Some(file) => Text::from_file(file, &bundle.tokenizer, amount)?,
         None => Text::self_written(&bundle.model, bundle.first_token(), amount, purpose, seed, work)?,

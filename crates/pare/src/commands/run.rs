@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
         if arguments.json {
             return true;
         }
-        let shown = stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&show::model_text(&text)));
+        let shown =
+            stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&show::model_text(&text)));
         failed = shown.err();
         failed.is_none()
     })?;
@@ -59,7 +60,9 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
 
 fn sampling(arguments: &Run) -> Result<Sampling> {
     let Run { temperature, top_k, top_p, min_p, .. } = *arguments;
-    let refuse = |option: &str, value: f32, range: &str| Err(Error::Refused(format!("{option} {value}: expected {range}")).into());
+    let refuse = |option: &str, value: f32, range: &str| {
+        Err(Error::Refused(format!("{option} {value}: expected {range}")).into())
+    };
     if !(0.0..=100.0).contains(&temperature) {
         return refuse("--temperature", temperature, "0 to 100");
     }

@@ -40,7 +40,8 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         true => None,
         false => Some(verification(&arguments.texts, Some(&calibration), &bundle, work)?),
     };
-    let job = Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: arguments.texts.seed, write_as };
+    let job =
+        Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: arguments.texts.seed, write_as };
     let context = window(&arguments.texts, &bundle);
     let report = carry_out(&job, output, verification.as_ref(), context, work)?;
     match (&report, arguments.json) {
