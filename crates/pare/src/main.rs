@@ -3,6 +3,7 @@
 //! The only crate that prints. Results go to the output stream, progress and errors to the error stream. Exit codes: 0 done, 1 failure,
 //! 2 bad input or usage, 130 interrupted.
 
+mod bus_error;
 mod cli;
 mod commands;
 mod progress;
@@ -17,6 +18,7 @@ static INTERRUPT: Interrupt = Interrupt::new();
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    bus_error::say_what_happened();
     // A second Ctrl-C ends the process at once: nothing half-written is visible before its rename.
     let handler = ctrlc::set_handler(|| {
         if INTERRUPT.check().is_err() {

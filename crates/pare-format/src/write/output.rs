@@ -144,6 +144,10 @@ impl OutputDir {
         if !self.force {
             return Err(FormatError::new(&self.given, FormatErrorKind::Exists));
         }
+        if exchange(&self.temporary, &self.target) {
+            // The old directory now has the temporary name: dropping removes it, and a killed process leaves a stale one to the next.
+            return sync_directory(&self.parent).map_err(&failed);
+        }
         let old = partial::directory(&self.parent, &self.name, OLD, std::process::id());
         fs::rename(&self.target, &old).map_err(&failed)?;
         if let Err(error) = fs::rename(&self.temporary, &self.target) {
@@ -189,6 +193,18 @@ impl OutputDir {
         }
         Ok(())
     }
+}
+
+/// Swaps two directories in one step, where the system and the file system can: then there is no moment without either.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 impl Drop for OutputDir {
