@@ -58,7 +58,7 @@ impl Bundle {
         let nearest = nearest.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
         let what = if path.exists() { "is neither a model directory nor a GGUF file" } else { "no such model" };
         Err(Error::Refused(format!(
-            "{name}: {what}{nearest} MODEL is a directory with config.json and *.safetensors, a .gguf file, hf:organisation/name, or one of {}",
+            "{name}: {what}{nearest}; MODEL is a directory with config.json and *.safetensors, a .gguf file, hf:organisation/name, or one of {}",
             known.join(", ")
         )))
     }

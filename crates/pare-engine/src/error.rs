@@ -3,6 +3,7 @@
 use crate::progress::Interrupted;
 use pare_model::site::Site;
 use pare_model::stats::Stat;
+use std::io::ErrorKind;
 
 /// An engine error. [`Error::is_bad_input`] tells a bad file or option from a failure of the machine.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +67,21 @@ impl Error {
     /// Whether the fault is in what was given (exit code 2), not in the machine or the run (exit code 1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Format(error) => !matches!(error.kind, pare_format::FormatErrorKind::Io(_)),
+            Self::Format(error) => is_bad_file(error),
             Self::BadRecipe(_) | Self::Keep { .. } | Self::Text(_) | Self::NotFinite { .. } | Self::Refused(_) => true,
             Self::Method(error) => !matches!(error, pare_methods::error::MethodError::Numeric { .. }),
             Self::Plan(_) => true,
             Self::Interrupted(_) | Self::Recipe | Self::Io { .. } => false,
         }
+    }
+}
+
+/// Whether a file that cannot be used is the fault of who gave it, not of the machine: all but what the system refuses. A file that
+/// does not exist was given wrongly.
+pub fn is_bad_file(error: &pare_format::FormatError) -> bool {
+    match &error.kind {
+        pare_format::FormatErrorKind::Io(cause) => cause.kind() == ErrorKind::NotFound,
+        pare_format::FormatErrorKind::Write(_) => false,
+        _ => true,
     }
 }

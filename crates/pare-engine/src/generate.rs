@@ -3,7 +3,11 @@
 use crate::progress::{Interrupted, Work};
 use pare_model::forward::{KvCache, Runner, Segment};
 use pare_model::model::Model;
+use pare_model::rng::SplitMix64;
 use pare_model::sample::{Sampler, Sampling};
+
+/// Sequences that are written together: their caches of keys and values are held at once.
+const SIDE_BY_SIDE: usize = 32;
 
 /// One continuation, token by token.
 ///
@@ -57,14 +61,30 @@ pub fn write_sequences(
     seed: u64,
     work: Work<'_>,
 ) -> Result<Vec<Vec<u32>>, Interrupted> {
-    let mut runner = Runner::new(model, work.pool);
-    let mut caches: Vec<KvCache> = (0..sequences).map(|_| KvCache::new(model, length)).collect();
-    let mut samplers: Vec<Sampler> = (0..sequences)
-        .map(|i| Sampler::new(sampling, pare_model::rng::SplitMix64::stream(seed, i as u64).next_u64()))
-        .collect();
     let mut texts: Vec<Vec<u32>> = (0..sequences).map(|_| vec![first]).collect();
-    let rows: Vec<usize> = (0..sequences).collect();
-    work.progress.begin("writing text", length as u64 - 1);
+    let steps = length.saturating_sub(1);
+    work.progress.begin("writing text", (sequences.div_ceil(SIDE_BY_SIDE) * steps) as u64);
+    for (batch, texts) in texts.chunks_mut(SIDE_BY_SIDE).enumerate() {
+        let streams = (batch * SIDE_BY_SIDE) as u64..;
+        let draws = streams.map(|stream| SplitMix64::stream(seed, stream).next_u64());
+        let mut samplers: Vec<Sampler> = draws.take(texts.len()).map(|seed| Sampler::new(sampling, seed)).collect();
+        write_batch(model, texts, length, &mut samplers, work)?;
+    }
+    work.progress.end();
+    Ok(texts)
+}
+
+/// Continues texts of one token each to `length` tokens, side by side.
+fn write_batch(
+    model: &Model,
+    texts: &mut [Vec<u32>],
+    length: usize,
+    samplers: &mut [Sampler],
+    work: Work<'_>,
+) -> Result<(), Interrupted> {
+    let mut runner = Runner::new(model, work.pool);
+    let mut caches: Vec<KvCache> = texts.iter().map(|_| KvCache::new(model, length)).collect();
+    let rows: Vec<usize> = (0..texts.len()).collect();
     for start in 0..length.saturating_sub(1) {
         work.interrupt.check()?;
         let tokens: Vec<u32> = texts.iter().map(|text| text[start]).collect();
@@ -80,6 +100,5 @@ pub fn write_sequences(
         }
         work.progress.advance(1, "");
     }
-    work.progress.end();
-    Ok(texts)
+    Ok(())
 }

@@ -23,4 +23,4 @@ pub mod text;
 pub mod verify;
 pub mod write;
 
-pub use error::Error;
+pub use error::{Error, is_bad_file};

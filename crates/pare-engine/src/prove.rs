@@ -11,6 +11,7 @@ use crate::text::Text;
 use crate::verify::{Entry, Measures, verify};
 use crate::write::{WriteAs, allows_bias, describe, obstacle, write_directory};
 use crate::{Error, report};
+use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::panels::PanelType;
@@ -64,18 +65,6 @@ impl Job<'_> {
         shrink(&self.bundle.model, &request, work)
     }
 
-    /// Who else will be able to run the result, said before the work: none when everybody can.
-    pub fn obstacle(&self) -> Option<String> {
-        if self.recipe.is_uniform() {
-            return None;
-        }
-        Some(format!(
-            "recipe {} gives blocks different widths, which no configuration of transformers can say for {} (checked with 5.23): only pare will be able to run the result; a recipe with allocate = \"uniform\" loads everywhere",
-            self.recipe.name,
-            self.bundle.config.family.model_type()
-        ))
-    }
-
     /// Shrinks the model and writes it to `output`, which the caller commits.
     ///
     /// # Errors
@@ -88,6 +77,18 @@ impl Job<'_> {
         let bytes = write_directory(output, self.bundle, &shrunk.model, dtype, work)?;
         Ok(Made { shrunk, seconds, dtype, bytes })
     }
+}
+
+/// Why other programs will not run what `recipe` makes of a model of this family, to be said before the work: none when they will.
+pub fn only_pare(recipe: &Recipe, family: Family) -> Option<String> {
+    if recipe.is_uniform() {
+        return None;
+    }
+    Some(format!(
+        "recipe {} gives blocks different widths, which no configuration of transformers can say for {} (checked with 5.23): only pare will be able to run the result; a recipe with allocate = \"uniform\" loads everywhere",
+        recipe.name,
+        family.model_type()
+    ))
 }
 
 /// A shrunk model that was written.
@@ -131,7 +132,8 @@ pub fn facts(bundle: &Bundle) -> ModelFacts {
 pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work: Work<'_>) -> Result<Report, Error> {
     let bundle = job.bundle;
     let result = Bundle::open(&written.display().to_string())?;
-    let scratch = OutputDir::create(written.with_file_name(format!(".pare-dense-{}", std::process::id())), true)?;
+    // Inside the unfinished output: what a killed process leaves is found and removed with it.
+    let scratch = OutputDir::create(written.join("dense"), true)?;
     let dense_bytes = write_directory(&scratch, bundle, &bundle.model, made.dtype, work)?;
     drop(scratch);
 

@@ -65,14 +65,13 @@ struct Prepared<'a> {
     keep: f64,
 }
 
-fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>, Error> {
-    let keep = request.keep;
+fn prepare<'a>(model: &Model, recipe: &'a Recipe, keep: f64, seed: u64) -> Result<Vec<Prepared<'a>>, Error> {
     if !(keep > 0.0 && keep <= 1.0) {
         return Err(Error::Keep { keep, why: "it must be above 0 and at most 1".into() });
     }
     let whole: u64 = model.blocks.iter().map(projection_weights).sum();
     let mut prepared = Vec::new();
-    for cut in &request.recipe.cut {
+    for cut in &recipe.cut {
         let score = score::ENTRIES.iter().find(|entry| entry.card.name == cut.score).ok_or(Error::Recipe)?;
         let repair = match &cut.compensate {
             None => None,
@@ -92,16 +91,17 @@ fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>
             return Err(Error::Keep { keep, why });
         }
         let keep = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
-        prepared.push(Prepared {
-            cut,
-            score: (score.build)(request.seed),
-            needs: score.card.needs,
-            repair,
-            candidates,
-            keep,
-        });
+        prepared.push(Prepared { cut, score: (score.build)(seed), needs: score.card.needs, repair, candidates, keep });
     }
     Ok(prepared)
+}
+
+/// Refuses what [`shrink`] would refuse before it looks at the calibration text.
+///
+/// # Errors
+/// A `keep` that the recipe cannot reach.
+pub fn check(model: &Model, recipe: &Recipe, keep: f64) -> Result<(), Error> {
+    prepare(model, recipe, keep, 0).map(|_| ())
 }
 
 impl Prepared<'_> {
@@ -195,7 +195,7 @@ fn plan_at_once(model: &Model, cuts: &[Prepared<'_>], stats: &Stats, work: Work<
 /// # Errors
 /// A `keep` that the recipe cannot reach; what a method refuses; activations that are not finite; the user stops it.
 pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Shrunk, Error> {
-    let cuts = prepare(model, request)?;
+    let cuts = prepare(model, request.recipe, request.keep, request.seed)?;
     let mut plan = Plan::default();
     let mut sequential_quotas = Vec::new();
     if request.recipe.sequential {

@@ -95,18 +95,21 @@ impl Text {
         Ok(Self { sequences: picked, origin: format!("{count} x {length} tokens of {}", path.display()) })
     }
 
-    /// Refuses a verification text that shares a run of [`OVERLAP`] tokens with this calibration text.
+    /// Refuses a verification text that shares a run of [`OVERLAP`] tokens with this calibration text, or a whole window when windows are
+    /// shorter than that.
     ///
     /// # Errors
     /// Names where the runs stand, and the text.
     pub fn refuse_overlap(&self, verification: &Self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        let seen: BTreeSet<&[u32]> = self.sequences.iter().flat_map(|sequence| sequence.windows(OVERLAP)).collect();
+        let shortest = self.sequences.iter().chain(&verification.sequences).map(Vec::len).min().unwrap_or(0);
+        let run = shortest.clamp(1, OVERLAP);
+        let seen: BTreeSet<&[u32]> = self.sequences.iter().flat_map(|sequence| sequence.windows(run)).collect();
         for (index, sequence) in verification.sequences.iter().enumerate() {
-            let Some(at) = sequence.windows(OVERLAP).position(|run| seen.contains(run)) else { continue };
-            let excerpt = tokenizer.decode(&sequence[at..at + OVERLAP], false)?;
+            let Some(at) = sequence.windows(run).position(|run| seen.contains(run)) else { continue };
+            let excerpt = tokenizer.decode(&sequence[at..at + run], false)?;
             let (a, b) = (&self.origin, &verification.origin);
             return Err(Error::Text(format!(
-                "calibration text ({a}) and held-out text ({b}) overlap: {OVERLAP} tokens at window {index}, token {at} of the held-out text stand in both: {excerpt:?}; give texts that do not overlap"
+                "calibration text ({a}) and held-out text ({b}) overlap: {run} tokens at window {index}, token {at} of the held-out text stand in both: {excerpt:?}; give texts that do not overlap"
             )));
         }
         Ok(())

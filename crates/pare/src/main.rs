@@ -30,11 +30,12 @@ fn main() -> ExitCode {
         show::error(&format!("cannot listen for Ctrl-C ({error}); going on without"));
     }
     let most = default_threads();
-    let threads = cli.threads.unwrap_or(most);
-    if threads == 0 || threads > 4 * most {
-        show::error(&format!("--threads {threads}: this machine has {most}; using {}", threads.clamp(1, most)));
+    let asked = cli.threads.map_or(most, usize::from);
+    let threads = if asked > 4 * most { most } else { asked };
+    if threads != asked {
+        show::error(&format!("--threads {asked}: this machine has {most}; using {threads}"));
     }
-    let pool = Pool::new(if threads > 4 * most { most } else { threads });
+    let pool = Pool::new(threads);
     let bars = progress::Bars::new(cli.quiet);
     let work = Work { pool: &pool, progress: &bars, interrupt: &INTERRUPT };
     match commands::run(cli.command, work) {
@@ -52,11 +53,11 @@ fn main() -> ExitCode {
 
 fn code(error: &anyhow::Error) -> u8 {
     let interrupted = |error: &pare_engine::Error| matches!(error, pare_engine::Error::Interrupted(_));
-    match error.downcast_ref::<pare_engine::Error>() {
-        Some(error) if interrupted(error) => 130,
-        Some(error) if error.is_bad_input() => 2,
-        _ if error.downcast_ref::<Interrupted>().is_some() => 130,
-        _ if error.downcast_ref::<pare_format::FormatError>().is_some() => 2,
-        _ => 1,
+    let engine = error.downcast_ref::<pare_engine::Error>();
+    let format = error.downcast_ref::<pare_format::FormatError>();
+    if engine.is_some_and(interrupted) || error.downcast_ref::<Interrupted>().is_some() {
+        return 130;
     }
+    let bad_input = engine.map(pare_engine::Error::is_bad_input).or(format.map(pare_engine::is_bad_file));
+    if bad_input == Some(true) { 2 } else { 1 }
 }

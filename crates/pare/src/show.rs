@@ -1,10 +1,23 @@
 //! What people see: tables, numbers, errors.
 
 use pare_engine::report::{Figures, Report, Role};
+use serde_json::Value;
 use std::io::{self, Write as _};
 
-/// Writes to the output stream.
+/// Writes text to the output stream.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write(&printable(text))
+}
+
+/// Writes JSON and a line break to the output stream.
+pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
+    // serde_json leaves DEL and the C1 characters as they are; a terminal acts on them.
+    let show = |c: char| if c.is_control() && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    let text: String = format!("{value:#}\n").chars().map(show).collect();
+    write(&text)
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
@@ -26,11 +39,6 @@ fn printable(text: &str) -> String {
     let show =
         |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(show).collect()
-}
-
-/// Text of a model for the terminal.
-pub(crate) fn model_text(text: &str) -> String {
-    printable(text)
 }
 
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -102,9 +110,9 @@ pub(crate) fn figures(figures: &[Figures]) -> String {
 pub(crate) fn samples(report: &Report) -> String {
     let mut text = String::new();
     for sample in &report.samples {
-        text += &format!("\n> {}\n", model_text(&sample.prompt));
+        text += &format!("\n> {}\n", sample.prompt);
         for (label, continuation) in &sample.texts {
-            let shown = model_text(continuation).trim().replace('\n', "\n    ");
+            let shown = continuation.trim().replace('\n', "\n    ");
             text += &format!("  {label}:\n    {shown}\n");
         }
     }

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     step("done");
     let Some(report) = report else { return Ok(()) };
     if arguments.json {
-        return show::print(&format!("{:#}\n", serde_json::to_value(&report)?));
+        return show::json(&serde_json::to_value(&report)?);
     }
     show::print(&show::figures(&report.figures))?;
     show::print(&show::samples(&report))?;

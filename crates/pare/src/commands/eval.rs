@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         let mut value = serde_json::to_value(own)?;
         value["context"] = json!(context);
         value["text"] = json!(text.origin);
-        return show::print(&format!("{value:#}\n"));
+        return show::json(&value);
     }
     let how = format!(
         "perplexity: windows of {context} tokens without overlap, natural-log mean over predicted tokens; {}\n",

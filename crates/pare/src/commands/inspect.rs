@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
         pare_format::write::write_file_atomic(path, html(&report)?.as_bytes())?;
     }
     if arguments.json {
-        return show::print(&format!("{:#}\n", serde_json::to_value(&report)?));
+        return show::json(&serde_json::to_value(&report)?);
     }
     show::print(&table(&report, &found))
 }

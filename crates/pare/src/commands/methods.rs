@@ -26,7 +26,7 @@ fn recipes() -> Result<Vec<Recipe>> {
 
 pub(crate) fn run(arguments: &Methods) -> Result<()> {
     if arguments.json {
-        return show::print(&format!("{:#}\n", as_json()?));
+        return show::json(&as_json()?);
     }
     let mark = if arguments.markdown { "## " } else { "" };
     let mut text = String::new();

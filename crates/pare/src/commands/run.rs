@@ -41,8 +41,7 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
         if arguments.json {
             return true;
         }
-        let shown =
-            stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&show::model_text(&text)));
+        let shown = stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&text));
         failed = shown.err();
         failed.is_none()
     })?;
@@ -53,9 +52,9 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     if arguments.json {
         let text = bundle.tokenizer.decode(&written, true)?;
         let figures = json!({ "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds });
-        return show::print(&format!("{figures:#}\n"));
+        return show::json(&figures);
     }
-    show::print(&format!("{}\n", show::model_text(&stream.finish())))
+    show::print(&(stream.finish() + "\n"))
 }
 
 fn sampling(arguments: &Run) -> Result<Sampling> {

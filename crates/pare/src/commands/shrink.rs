@@ -6,9 +6,10 @@ use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, html, prove, record};
+use pare_engine::prove::{Job, Proof, html, only_pare, prove, record};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
+use pare_engine::shrink::check;
 use pare_engine::text::Text;
 use pare_engine::write::WriteAs;
 use pare_format::safetensors::Dtype;
@@ -27,7 +28,12 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
     let bundle = open(&arguments.model)?;
-    refuse_inputs(&arguments.output, [&bundle.path])?;
+    check(&bundle.model, &recipe, keep)?;
+    let texts = &arguments.texts;
+    refuse_inputs(
+        &arguments.output,
+        [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten(),
+    )?;
     let write_as = match arguments.dtype.as_str() {
         "f32" => WriteAs::Type(Dtype::F32),
         "f16" => WriteAs::Type(Dtype::F16),
@@ -35,18 +41,20 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         _ => WriteAs::Auto,
     };
     let output = OutputDir::create(&arguments.output, arguments.force)?;
-    let calibration = calibration(&arguments.texts, &bundle, work)?;
+    if let Some(why) = only_pare(&recipe, bundle.config.family) {
+        show::remark(&format!("note: {why}"));
+    }
+    let calibration = calibration(texts, &bundle, work)?;
     let verification = match arguments.no_verify {
         true => None,
-        false => Some(verification(&arguments.texts, Some(&calibration), &bundle, work)?),
+        false => Some(verification(texts, Some(&calibration), &bundle, work)?),
     };
-    let job =
-        Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: arguments.texts.seed, write_as };
-    let context = window(&arguments.texts, &bundle);
+    let job = Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: texts.seed, write_as };
+    let context = window(texts, &bundle);
     let report = carry_out(&job, output, verification.as_ref(), context, work)?;
     match (&report, arguments.json) {
-        (Some(report), true) => show::print(&format!("{:#}\n", serde_json::to_value(report)?)),
-        (None, true) => show::print(&format!("{:#}\n", json!({ "written": arguments.output }))),
+        (Some(report), true) => show::json(&serde_json::to_value(report)?),
+        (None, true) => show::json(&json!({ "written": arguments.output })),
         (Some(report), false) => {
             show::print(&show::figures(&report.figures))?;
             show::print(&format!("\nwritten: {0}\nreport:  {0}/report.html\n", arguments.output.display()))
@@ -63,9 +71,6 @@ pub(crate) fn carry_out(
     context: usize,
     work: Work<'_>,
 ) -> Result<Option<Report>> {
-    if let Some(obstacle) = job.obstacle() {
-        show::remark(&format!("note: {obstacle}"));
-    }
     let made = job.run(&output, work)?;
     let report = match verification {
         None => None,
