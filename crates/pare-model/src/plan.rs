@@ -273,7 +273,10 @@ impl Model {
     /// The first edit that does not fit.
     pub fn apply(&self, plan: &Plan) -> Result<Self, PlanError> {
         let mut model = self.clone();
-        for edit in &plan.edits {
+        // A mask has the shape of the whole weight: it comes before the edits that make the weight smaller.
+        let (masks, others): (Vec<&Edit>, Vec<&Edit>) =
+            plan.edits.iter().partition(|edit| matches!(edit, Edit::Mask { .. }));
+        for edit in masks.into_iter().chain(others) {
             let (block, blocks) = (edit.block(), model.blocks.len());
             model.blocks.get_mut(block).ok_or(PlanError::NoBlock { block, blocks })?.apply(block, edit)?;
         }
