@@ -283,3 +283,22 @@ impl Recipe {
         })
     }
 }
+
+/// Reads any bytes as a recipe, for fuzzing: what is accepted must hold what the engine relies on.
+///
+/// # Panics
+/// When an accepted recipe does not: a fault in [`Recipe::parse`].
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(recipe) = Recipe::parse("fuzz.toml", text) else { return };
+    assert!(recipe.keep > 0.0 && recipe.keep <= 1.0, "keep {}", recipe.keep);
+    assert!(!recipe.cut.is_empty(), "no cut");
+    for cut in &recipe.cut {
+        assert!(cut.share > 0.0 && cut.share <= 1.0 + 1e-6, "share {}", cut.share);
+        assert!(cut.multiple > 0, "multiple 0");
+        assert!(score::ENTRIES.iter().any(|entry| entry.card.name == cut.score), "score {}", cut.score);
+        assert!(allocate::ENTRIES.iter().any(|entry| entry.card.name == cut.allocate), "allocate {}", cut.allocate);
+    }
+    let written = toml::to_string(&recipe).unwrap_or_default();
+    assert_eq!(Recipe::parse("fuzz.toml", &written).ok(), Some(recipe), "writing and reading back changes it");
+}
