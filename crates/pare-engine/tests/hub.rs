@@ -1,5 +1,7 @@
 //! Fetching from a hub that the test itself serves.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use pare_engine::Error;
 use pare_engine::hub::{Settings, fetch_with};
 use pare_engine::progress::{Interrupt, Silent};
