@@ -1,0 +1,195 @@
+//! From the hub into the cache.
+
+use super::layout::Layout;
+use super::name::{Name, is_hash};
+use super::remote::{Entry, Listing, Remote};
+use super::{index, wanted};
+use crate::Error;
+use crate::progress::{Interrupt, Progress};
+use pare_format::safetensors::shard::{INDEX, SINGLE};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// One fetch of a commit.
+pub(super) struct Store<'a> {
+    pub(super) name: &'a Name,
+    pub(super) layout: &'a Layout,
+    pub(super) remote: &'a Remote<'a>,
+    pub(super) listing: &'a Listing,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Store<'_> {
+    /// The directory of the commit, once all files of the model are there.
+    pub(super) fn fetch(&self) -> Result<PathBuf, Error> {
+        let snapshot = self.layout.snapshot(&self.listing.commit);
+        let first = wanted::first(self.name, self.listing)?;
+        self.stage("fetching the description", &first)?;
+        let weights =
+            if first.contains(&INDEX) { self.shards(&snapshot.join(INDEX))? } else { vec![SINGLE.to_owned()] };
+        self.stage("fetching the weights", &weights)?;
+        if !is_hash(&self.name.revision) {
+            write(&self.layout.reference(&self.name.revision), self.listing.commit.as_bytes())?;
+        }
+        Ok(snapshot)
+    }
+
+    /// The shards of an index, all of which the repository has.
+    fn shards(&self, index: &Path) -> Result<Vec<String>, Error> {
+        let shards: Vec<String> = index::shards(index)?.into_iter().collect();
+        match shards.iter().find(|shard| !self.listing.files.contains_key(*shard)) {
+            None => Ok(shards),
+            Some(shard) => Err(Error::Refused(format!(
+                "hf:{}: {INDEX} lists {shard:?}, which the repository does not have",
+                self.name
+            ))),
+        }
+    }
+
+    fn stage<F: AsRef<str>>(&self, what: &str, files: &[F]) -> Result<(), Error> {
+        let entries = || files.iter().filter_map(|file| self.listing.files.get_key_value(file.as_ref()));
+        let total = entries().fold(0_u64, |sum, (_, entry)| sum.saturating_add(entry.size.unwrap_or(0)));
+        self.progress.begin(what, total);
+        let result = entries().try_for_each(|(file, entry)| self.ensure(file, entry));
+        self.progress.end();
+        result
+    }
+
+    /// Makes sure that `file` is in the snapshot.
+    fn ensure(&self, file: &str, entry: &Entry) -> Result<(), Error> {
+        self.interrupt.check()?;
+        let most = wanted::limit(file);
+        if let Some(size) = entry.size.filter(|&size| size > most) {
+            return Err(Error::Refused(format!("hf:{}: {file}: has {size} bytes, at most {most} are read", self.name)));
+        }
+        let link = self.layout.snapshot(&self.listing.commit).join(file);
+        let there = |path: &Path| {
+            fs::metadata(path).is_ok_and(|found| found.is_file() && entry.size.is_none_or(|size| size == found.len()))
+        };
+        let done = || self.progress.advance(entry.size.unwrap_or(0), file);
+        if there(&link) {
+            done();
+            return Ok(());
+        }
+        let blobs = self.layout.blob("");
+        fs::create_dir_all(&blobs).map_err(|source| disk(&blobs, source))?;
+        // A hub that tells no hash: what is fetched is called by its own.
+        let key = entry.hash.clone().unwrap_or_else(|| format!("{}-{file}", self.listing.commit));
+        let _lock = lock(&self.layout.lock(&key))?;
+        if let Some(hash) = &entry.hash
+            && there(&self.layout.blob(hash))
+        {
+            done();
+            return show(hash, &self.layout.blob(hash), &link);
+        }
+        let part = Part(self.layout.blob(&format!("{key}.incomplete")));
+        let sha256 = self.download(file, entry, most, &part.0)?;
+        let hash = entry.hash.as_ref().unwrap_or(&sha256);
+        // Only large files go by their SHA-256.
+        if hash.len() == sha256.len() && *hash != sha256 {
+            let url = self.remote.address(&self.listing.commit, file);
+            return Err(self.remote.broken(&url, format!("sha256 is {sha256}, expected {hash}; try again")));
+        }
+        let blob = self.layout.blob(hash);
+        fs::rename(&part.0, &blob).map_err(|source| disk(&blob, source))?;
+        show(hash, &blob, &link)
+    }
+
+    /// Writes `file` to `part`; its SHA-256.
+    fn download(&self, file: &str, entry: &Entry, most: u64, part: &Path) -> Result<String, Error> {
+        let url = self.remote.address(&self.listing.commit, file);
+        let mut from = self.remote.open(&self.listing.commit, file)?;
+        let mut to = File::create(part).map_err(|source| disk(part, source))?;
+        let most = entry.size.unwrap_or(most);
+        let (mut hash, mut buffer, mut total) = (Sha256::new(), vec![0; 1 << 16], 0_u64);
+        loop {
+            self.interrupt.check()?;
+            let read = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(self
+                        .remote
+                        .broken(&url, format!("the connection broke after {total} bytes ({error}); try again")));
+                }
+            };
+            let bytes = buffer.get(..read).unwrap_or_default();
+            total = total.saturating_add(read as u64);
+            if total > most {
+                return Err(self.remote.broken(&url, format!("sends more than {most} bytes; try again")));
+            }
+            hash.update(bytes);
+            to.write_all(bytes).map_err(|source| disk(part, source))?;
+            self.progress.advance(read as u64, file);
+        }
+        if let Some(size) = entry.size.filter(|&size| size != total) {
+            return Err(self
+                .remote
+                .broken(&url, format!("the connection ended after {total} of {size} bytes; try again")));
+        }
+        to.sync_all().map_err(|source| disk(part, source))?;
+        Ok(format!("{:x}", hash.finalize()))
+    }
+}
+
+/// A file that is being written, removed unless it was renamed.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Gone already when the file is whole.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn disk(path: &Path, source: io::Error) -> Error {
+    Error::Io { path: path.display().to_string(), source }
+}
+
+/// Keeps other processes from writing the same blob, until it is dropped.
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |source| disk(path, source);
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        // Some network file systems have no locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            Err(failed(io::Error::other("another process is fetching this file: wait until it is done")))
+        }
+    }
+}
+
+/// A name beside `path` that no model has.
+fn beside(path: &Path) -> PathBuf {
+    let file = path.file_name().unwrap_or_default().display();
+    path.with_file_name(format!(".{file}.{}", std::process::id()))
+}
+
+/// Puts `content` at `path` in one step.
+fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |source| disk(path, source);
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+    let part = Part(beside(path));
+    fs::write(&part.0, content).and_then(|()| fs::rename(&part.0, path)).map_err(failed)
+}
+
+/// Makes the blob appear as `link` in its snapshot, in one step.
+fn show(hash: &str, blob: &Path, link: &Path) -> Result<(), Error> {
+    let failed = |source| disk(link, source);
+    fs::create_dir_all(link.parent().unwrap_or(link)).map_err(failed)?;
+    let part = Part(beside(link));
+    // What a process of the same number left behind.
+    let _ = fs::remove_file(&part.0);
+    #[cfg(unix)]
+    let made = std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), &part.0).map(|()| _ = blob);
+    #[cfg(not(unix))]
+    let made = fs::hard_link(blob, &part.0).or_else(|_| fs::copy(blob, &part.0).map(|_| _ = hash));
+    made.and_then(|()| fs::rename(&part.0, link)).map_err(failed)
+}
