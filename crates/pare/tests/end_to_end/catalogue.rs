@@ -1,0 +1,60 @@
+//! `pare methods` and the help texts.
+
+use crate::program::pare;
+use std::path::Path;
+
+const AXES: [&str; 3] = ["score", "allocate", "compensate"];
+
+#[test]
+fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
+    let (plain, markdown) = (pare(["methods"]).succeeds(), pare(["methods", "--markdown"]).succeeds());
+    let json = pare(["methods", "--json"]).json();
+    let mut keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["allocate", "compensate", "recipes", "score"]);
+    for axis in AXES {
+        let methods = json[axis].as_array().unwrap();
+        assert!(!methods.is_empty(), "{axis}");
+        for method in methods {
+            for key in ["name", "about", "source", "cost"] {
+                let value = method[key].as_str().unwrap();
+                assert!(!value.is_empty() && plain.contains(value) && markdown.contains(value), "{axis}: {key}: {value}");
+            }
+            assert!(method["needs"].is_array() && method["grains"].is_array());
+        }
+    }
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let files = crate::program::names(&recipes);
+    let named: Vec<String> = json["recipes"].as_array().unwrap().iter().map(|recipe| format!("{}.toml", recipe["name"].as_str().unwrap())).collect();
+    assert_eq!(named, files, "a recipe of recipes/ is not built in, or the other way round");
+    for recipe in json["recipes"].as_array().unwrap() {
+        let name = recipe["name"].as_str().unwrap();
+        assert!(plain.contains(name) && markdown.contains(&format!("### {name}\n")), "{name}");
+    }
+}
+
+#[test]
+fn help_names_every_command_and_option() {
+    const TEXTS: [&str; 6] = ["--text", "--held-out", "--context", "--calibration-windows", "--windows", "--seed"];
+    let help = pare(["--help"]).succeeds();
+    let rows: &[(&str, &[&str])] = &[
+        ("demo", &["--output", "--json"]),
+        ("inspect", &["--report", "--json"]),
+        ("shrink", &["--recipe", "--keep", "--output", "--force", "--dtype", "--no-verify", "--json"]),
+        ("eval", &["--against", "--probes", "--no-speed", "--json"]),
+        ("run", &["--chat", "--tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--ignore-end", "--weights", "--json"]),
+        ("methods", &["--markdown", "--json"]),
+        ("fetch", &["<NAME>"]),
+        ("logits", &["--prompts", "--output"]),
+    ];
+    for (command, options) in rows {
+        assert!(help.contains(&format!("  {command} ")), "{command}: {help}");
+        let text = pare([command, "--help"]).succeeds();
+        let texts = if ["inspect", "shrink", "eval"].contains(command) { &TEXTS[..] } else { &[] };
+        for option in options.iter().chain(texts).chain(&["--threads", "--quiet", "--help"]) {
+            assert!(text.contains(option), "{command}: {option}: {text}");
+        }
+    }
+    assert!(help.contains("smollm2-135m") && help.contains("--threads") && help.contains("--version"));
+    assert_eq!(pare(["--version"]).succeeds(), format!("pare {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,100 @@
+//! `pare eval` and `pare inspect`.
+
+use crate::model::Tiny;
+use crate::program::pare;
+use crate::words::story;
+use serde_json::{Value, json};
+
+const KEYS: [&str; 14] = [
+    "bytes", "context", "decode_tok_s", "kl_mean", "kl_p99", "label", "parameters", "perplexity", "perplexity_ratio",
+    "prefill_tok_s", "probes", "role", "text", "top1_agreement",
+];
+const PROBES: [&str; 8] = [
+    "addition", "addition_generated", "brackets", "brackets_generated", "copying", "copying_generated", "counting",
+    "counting_generated",
+];
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn against_itself_nothing_differs() {
+    let tiny = Tiny::new();
+    let (model, text) = (tiny.name(), tiny.write("b.txt", story(900, 2)));
+    let figures = pare(["eval", &model, "--against", &model, "--held-out", &text, "--probes", "2", "--json"]).json();
+    assert_eq!(keys(&figures), KEYS);
+    assert_eq!(keys(&figures["probes"]), PROBES);
+    assert_eq!((&figures["perplexity_ratio"], &figures["top1_agreement"]), (&json!(1.0), &json!(1.0)));
+    // Rounding of the two sums of one distribution is all that is left.
+    for key in ["kl_mean", "kl_p99"] {
+        assert!(figures[key].as_f64().unwrap().abs() < 1e-12, "{key}: {figures}");
+    }
+    assert_eq!((&figures["label"], &figures["role"]), (&json!(model), &json!("result")));
+    assert_eq!((&figures["context"], &figures["parameters"]), (&json!(64), &json!(63_808)));
+    let bytes = tiny.model().join("model.safetensors").metadata().unwrap().len();
+    assert_eq!(figures["bytes"], bytes);
+    assert!(figures["text"].as_str().unwrap().contains("b.txt"));
+    for key in ["prefill_tok_s", "decode_tok_s"] {
+        assert!(figures[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    for probe in PROBES {
+        assert!((0.0..=1.0).contains(&figures["probes"][probe].as_f64().unwrap()), "{probe}");
+    }
+}
+
+#[test]
+fn alone_it_has_the_same_keys_and_no_divergence() {
+    let tiny = Tiny::new();
+    let (model, text) = (tiny.name(), tiny.write("b.txt", story(900, 2)));
+    let fixed = ["eval", &model, "--held-out", &text, "--probes", "0", "--no-speed"];
+    let figures = pare([&fixed[..], &["--json", "--context", "32"]].concat()).json();
+    assert_eq!(keys(&figures), KEYS);
+    assert_eq!((&figures["role"], &figures["perplexity_ratio"]), (&json!("dense"), &json!(1.0)));
+    for key in ["kl_mean", "kl_p99", "top1_agreement", "prefill_tok_s", "decode_tok_s"] {
+        assert_eq!(figures[key], Value::Null, "{key}");
+    }
+    assert_eq!((&figures["probes"], &figures["context"]), (&json!({}), &json!(32)));
+    let table = pare(fixed).succeeds();
+    assert!(table.contains("perplexity") && table.contains("windows of 64 tokens") && table.contains("b.txt"), "{table}");
+    assert!(!table.contains("tok/s") && !table.contains("probe") && !table.contains("KL"), "{table}");
+}
+
+#[test]
+fn figures_do_not_depend_on_threads() {
+    let tiny = Tiny::new();
+    let (model, text) = (tiny.name(), tiny.write("b.txt", story(900, 2)));
+    let figures = |threads: &str| {
+        let fixed = ["eval", &model, "--held-out", &text, "--probes", "3", "--no-speed", "--json"];
+        pare([&fixed[..], &["--threads", threads]].concat()).json()
+    };
+    assert_eq!(figures("1"), figures("2"));
+}
+
+#[test]
+fn inspect_has_a_row_per_block() {
+    let tiny = Tiny::new();
+    let (model, text, page) = (tiny.name(), tiny.write("a.txt", story(900, 1)), tiny.path("page.html"));
+    let table = pare(["inspect", &model, "--text", &text, "--report", &page]).succeeds();
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].contains("llama, 2 blocks, width 64, 4 query heads in 2 groups, ffn 80, vocabulary 128"), "{table}");
+    assert!(lines[lines.len() - 2].starts_with("0 ") && lines[lines.len() - 1].starts_with("1 "), "{table}");
+    assert!(std::fs::read_to_string(page).unwrap().trim_end().ends_with("</html>"));
+    let report = pare(["inspect", &model, "--text", &text, "--json"]).json();
+    let blocks = report["redundancy"].as_array().unwrap();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        assert_eq!(keys(block), ["attention_influence", "block_influence", "ffn_influence", "group_spread", "idle_channels"]);
+        assert!((0.0..=2.0).contains(&block["block_influence"].as_f64().unwrap()));
+        assert!((0.0..1.0).contains(&block["idle_channels"].as_f64().unwrap()));
+    }
+}
+
+#[test]
+fn models_that_cannot_be_compared() {
+    let (tiny, other) = (Tiny::new(), Tiny::of_family("mistral"));
+    let text = tiny.write("b.txt", story(900, 2));
+    let against = |other: &str| pare(["eval", &tiny.name(), "--against", other, "--held-out", &text, "--no-speed", "--probes", "0"]);
+    assert!(against(&other.name()).succeeds().contains("over dense"));
+    against("nothing").refuses(&["nothing: no such model"]);
+}

@@ -1,0 +1,18 @@
+//! The program as people use it: arguments in, exit code, text and files out.
+//!
+//! Tests of messages and files use tiny random models and take milliseconds; those named `real_*` use the built-in model from the cache.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod catalogue;
+mod figures;
+mod generate;
+mod interrupt;
+mod model;
+mod program;
+mod refused_models;
+mod refused_requests;
+mod shrink;
+mod table;
+mod terminal;
+mod words;

@@ -1,0 +1,153 @@
+//! Models that cannot be used: exit code 2, and a message that names the file and what is wrong in it.
+
+use crate::model::{Tiny, tensor, tokenizer};
+use crate::program::pare;
+use crate::words::story;
+use serde_json::{Value, json};
+use std::fs;
+
+/// Every command that opens a model refuses it in the same way.
+fn all_refuse(model: &str, tiny: &Tiny, parts: &[&str]) {
+    let output = tiny.path("out");
+    for arguments in [
+        &["run", model, "hi"][..],
+        &["eval", model],
+        &["inspect", model],
+        &["logits", model, "-o", &output],
+        &["shrink", model, "--recipe", "slim", "-o", &output],
+    ] {
+        pare(arguments).refuses(parts);
+        assert!(!tiny.folder().join("out").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn names_that_are_no_model() {
+    let tiny = Tiny::new();
+    all_refuse("smollm2-135n", &tiny, &["smollm2-135n: no such model", "did you mean \"smollm2-135m\"?"]);
+    all_refuse("qwen", &tiny, &["qwen: no such model", "hf:organisation/name", "smollm2-135m"]);
+    let file = tiny.write("notes.txt", "not a model");
+    all_refuse(&file, &tiny, &["notes.txt", "neither a model directory nor a GGUF file"]);
+    pare(["fetch", "smollm2"]).refuses(&["smollm2", "smollm2-135m"]);
+}
+
+#[test]
+fn missing_files() {
+    let tiny = Tiny::new();
+    for (name, part) in [
+        ("tokenizer.json", "the model's tokenizer"),
+        ("model.safetensors", "safetensors"),
+        ("config.json", "the model's description"),
+    ] {
+        fs::remove_file(tiny.model().join(name)).unwrap();
+        all_refuse(&tiny.name(), &tiny, &[name, part]);
+    }
+}
+
+#[test]
+fn broken_weights() {
+    let tiny = Tiny::new();
+    let good = fs::read(tiny.model().join("model.safetensors")).unwrap();
+    let rows: &[(&dyn Fn(&mut Vec<u8>), &[&str])] = &[
+        (&|file| file.clear(), &["model.safetensors", "0 bytes"]),
+        (&|file| file[..8].fill(0xff), &["model.safetensors", "header"]),
+        (&|file| file.truncate(file.len() - 1), &["model.safetensors", "1 byte"]),
+        (&|file| file[8] = b'[', &["model.safetensors", "JSON"]),
+        (&|file| *file = b"<!DOCTYPE html><html>".to_vec(), &["model.safetensors", "HTML page"]),
+    ];
+    for (spoil, parts) in rows {
+        tiny.change_weights(|file| {
+            good.clone_into(file);
+            spoil(file);
+        });
+        all_refuse(&tiny.name(), &tiny, parts);
+    }
+}
+
+#[test]
+fn broken_configurations() {
+    let tiny = Tiny::new();
+    let file = tiny.model().join("config.json");
+    let good: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for (key, value) in [
+        ("num_hidden_layers", json!(-1)),
+        ("num_hidden_layers", json!(3)),
+        ("num_attention_heads", json!("4")),
+        ("num_key_value_heads", json!(3)),
+        ("vocab_size", json!(4_000_000_000_u32)),
+        ("model_type", json!("mamba")),
+        ("max_position_embeddings", json!(0)),
+    ] {
+        let mut config = good.clone();
+        config[key] = value;
+        fs::write(&file, config.to_string()).unwrap();
+        let said = pare(["run", &tiny.name(), "hi"]).refuses(&[]);
+        assert!(said.contains("config.json") || said.contains("model.safetensors"), "{key}: {said}");
+    }
+    fs::write(&file, "{").unwrap();
+    all_refuse(&tiny.name(), &tiny, &["config.json", "JSON"]);
+}
+
+#[test]
+fn broken_tokenizers() {
+    let tiny = Tiny::new();
+    let rows: &[(&dyn Fn(&mut Value), &[&str])] = &[
+        (&|file| *file = json!([]), &["tokenizer.json", "an object"]),
+        (&|file| file["model"]["type"] = json!("Unigram"), &["tokenizer.json", "model.type", "Unigram"]),
+        (&|file| file["model"]["vocab"]["a"] = json!(-3), &["tokenizer.json", "vocab", "-3"]),
+        (&|file| file["model"]["merges"] = json!(["a bc"]), &["tokenizer.json", "model.merges[0]", "bc"]),
+        (&|file| file["model"]["vocab"]["zz"] = json!(500), &["tokenizer.json", "500", "128"]),
+        (&|file| file["decoder"]["type"] = json!("Morse"), &["tokenizer.json", "decoder", "Morse"]),
+    ];
+    for (spoil, parts) in rows {
+        let mut file = tokenizer(None);
+        spoil(&mut file);
+        tiny.write("model/tokenizer.json", file.to_string());
+        all_refuse(&tiny.name(), &tiny, parts);
+    }
+    let text = tokenizer(None).to_string();
+    tiny.write("model/tokenizer.json", &text[..text.len() / 2]);
+    all_refuse(&tiny.name(), &tiny, &["tokenizer.json", "JSON"]);
+}
+
+#[test]
+fn broken_gguf_files() {
+    let tiny = Tiny::new();
+    let header = |version: u32, tensors: u64, keys: u64| {
+        [&b"GGUF"[..], &version.to_le_bytes(), &tensors.to_le_bytes(), &keys.to_le_bytes()].concat()
+    };
+    for (bytes, part) in [
+        (Vec::new(), ""),
+        (b"GGML and so on, long enough for a header".to_vec(), "GGUF"),
+        (header(9, 1, 1), "version"),
+        (header(3, u64::MAX, 1), "tensors"),
+        (header(3, 1, 1 << 60), "key"),
+        (header(3, 0, 0), ""),
+    ] {
+        let file = tiny.write("model.gguf", bytes);
+        all_refuse(&file, &tiny, &["model.gguf", part]);
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_stop_the_cut_at_their_site() {
+    let tiny = Tiny::new();
+    let text = tiny.write("a.txt", story(900, 1));
+    tiny.change_weights(|file| {
+        let (start, _) = tensor(file, "model.layers.1.mlp.up_proj.weight");
+        file[start + 40..start + 44].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let output = tiny.path("out");
+    let model = tiny.name();
+    for recipe in ["slim", "slim-free", "wanda", "wanda-2of4", "wanda-sp", "magnitude"] {
+        let arguments = ["shrink", &model, "--recipe", recipe, "--text", &text, "-o", &output, "--no-verify"];
+        let said = pare(arguments).refuses(&["block 1"]);
+        assert!(said.contains("finite") || said.contains("NaN"), "{recipe}: {said}");
+        assert!(!tiny.folder().join("out").exists(), "{recipe}");
+    }
+    // What only measures or writes text goes on: the figures say it.
+    let cache = tiny.path("cache");
+    pare(["run", &model, "hi", "-n", "8", "--temperature", "1"]).succeeds();
+    let figures = pare(["eval", &model, "--json", "--probes", "1", "--no-speed"]).env("PARE_CACHE", cache).json();
+    assert_eq!(figures["perplexity"], Value::Null);
+}

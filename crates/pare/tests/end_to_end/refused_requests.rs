@@ -1,0 +1,197 @@
+//! Requests that cannot be carried out: exit code 2, nothing on the output stream, a message that says what to do, nothing written.
+
+use crate::model::Tiny;
+use crate::program::{names, pare};
+use crate::words::story;
+use std::fs;
+
+/// A tiny model with a calibration text `a.txt` and a held-out text `b.txt` beside it.
+fn with_texts() -> Tiny {
+    let tiny = Tiny::new();
+    tiny.write("a.txt", story(900, 1));
+    tiny.write("b.txt", story(900, 2));
+    tiny
+}
+
+/// `pare shrink` of the tiny model into `out`, which must be refused and leave the folder as it was.
+fn shrink_refuses(tiny: &Tiny, arguments: &[&str], parts: &[&str]) -> String {
+    let before = names(tiny.folder());
+    let (model, output) = (tiny.name(), tiny.path("out"));
+    let all = [&["shrink", &model, "-o", &output], arguments].concat();
+    let said = pare(all).refuses(parts);
+    assert_eq!(names(tiny.folder()), before, "{arguments:?}");
+    said
+}
+
+#[test]
+fn usage_errors() {
+    let tiny = Tiny::new();
+    let model = tiny.name();
+    let rows: &[(&[&str], &[&str])] = &[
+        (&[], &["Usage", "shrink", "eval", "run"]),
+        (&["shrnk"], &["shrnk", "similar subcommand", "shrink"]),
+        (&["run", &model], &["<PROMPT>"]),
+        (&["run", &model, "hi", "--tempreature", "1"], &["--tempreature", "--temperature"]),
+        (&["run", &model, "hi", "--threads", "0"], &["--threads", "0"]),
+        (&["run", &model, "hi", "--threads", "two"], &["--threads", "two"]),
+        (&["run", &model, "hi", "--weights", "q4"], &["--weights", "q4", "exact"]),
+        (&["shrink", &model], &["--recipe", "--output"]),
+        (&["shrink", &model, "--recipe", "slim", "-o", "x", "--dtype", "f64"], &["--dtype", "f64", "bf16"]),
+        (&["eval", &model, "--context", "1"], &["--context", "1"]),
+        (&["eval", &model, "--windows", "0"], &["--windows", "0"]),
+        (&["inspect", &model, "--calibration-windows", "0"], &["--calibration-windows", "0"]),
+        (&["methods", "--json", "--markdown"], &["--json", "--markdown"]),
+    ];
+    for (arguments, parts) in rows {
+        pare(*arguments).refuses(parts);
+    }
+}
+
+#[test]
+fn sampling_out_of_range() {
+    let tiny = Tiny::new();
+    let model = tiny.name();
+    let rows = [
+        ("--temperature=-0.5", "0 to 100"),
+        ("--temperature=nan", "0 to 100"),
+        ("--temperature=inf", "0 to 100"),
+        ("--top-p=0", "above 0, at most 1"),
+        ("--top-p=1.01", "above 0, at most 1"),
+        ("--top-p=nan", "above 0, at most 1"),
+        ("--min-p=-0.1", "0 to 1"),
+        ("--min-p=2", "0 to 1"),
+    ];
+    for (option, expected) in rows {
+        let (name, _) = option.split_once('=').unwrap();
+        pare(["run", &model, "hi", option]).refuses(&[name, expected]);
+    }
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let tiny = Tiny::new();
+    let model = tiny.name();
+    pare(["run", &model, ""]).refuses(&["prompt is empty"]);
+    pare(["run", &model, &"x".repeat(64)]).refuses(&["64 tokens", "context holds 64"]);
+    pare(["run", &model, &"x".repeat(63)]).succeeds();
+    pare(["run", &model, "hi", "--chat"]).refuses(&[&model, "no chat template", "without --chat"]);
+}
+
+#[test]
+fn recipes_that_are_none() {
+    let tiny = with_texts();
+    let text = tiny.path("a.txt");
+    let refuses = |recipe: &str, parts: &[&str]| {
+        shrink_refuses(&tiny, &["--recipe", recipe, "--text", &text, "--no-verify"], parts);
+    };
+    refuses("slmi", &["no recipe \"slmi\"", "did you mean \"slim\"?", "wanda"]);
+    refuses("quite-another", &["no recipe \"quite-another\"", "built in: "]);
+    let good = "name = \"own\"\nabout = \"a\"\nsource = \"own\"\nkeep = 0.8\n[[cut]]\ngrain = \"channel\"\nscore = \"wanda\"\n";
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("score", "scroe", &["line 7", "scroe", "did you mean \"score\"?"]),
+        ("wanda", "wnada", &["cut[0].score", "wnada", "did you mean \"wanda\"?"]),
+        ("wanda", "block-influence", &["cut[0].grain", "block-influence"]),
+        ("keep = 0.8", "keep = 1.8", &["field keep", "1.8", "at most 1"]),
+        ("keep = 0.8", "keep = nan", &["field keep", "NaN"]),
+        ("channel", "chanel", &["chanel", "channel"]),
+        ("[[cut]]", "[[cut]", &["line 5"]),
+    ];
+    for (from, to, parts) in rows {
+        let file = tiny.write("own.toml", good.replace(from, to));
+        refuses(&file, &[&["own.toml"], *parts].concat());
+    }
+    let file = tiny.write("own.toml", [0xff, 0xfe]);
+    refuses(&file, &["own.toml", "UTF-8"]);
+    let file = tiny.write("own.toml", good);
+    pare(["shrink", &tiny.name(), "--recipe", &file, "-o", &tiny.path("out"), "--text", &text, "--no-verify"]).succeeds();
+}
+
+#[test]
+fn shares_that_cannot_be_kept_are_refused_before_the_work() {
+    // No text and no cache for one: a request that came as far as writing text would fail on that.
+    let tiny = Tiny::new();
+    for (keep, parts) in [
+        ("0", ["--keep 0", "above 0"]),
+        ("-0.5", ["--keep -0.5", "above 0"]),
+        ("1.5", ["--keep 1.5", "at most 1"]),
+        ("nan", ["--keep NaN", "above 0"]),
+        ("0.01", ["--keep 0.01", "a larger keep"]),
+    ] {
+        shrink_refuses(&tiny, &["--recipe", "slim", &format!("--keep={keep}")], &parts);
+    }
+}
+
+#[test]
+fn texts_that_cannot_be_used() {
+    let tiny = with_texts();
+    let (a, b) = (tiny.path("a.txt"), tiny.path("b.txt"));
+    let short = tiny.write("short.txt", "too short");
+    let slim = |rest: &[&str], parts: &[&str]| shrink_refuses(&tiny, &[&["--recipe", "slim"], rest].concat(), parts);
+
+    slim(&["--text", &short, "--held-out", &b], &["short.txt", "9 tokens", "needs 64", "--context"]);
+    slim(&["--text", &a, "--held-out", &short], &["short.txt", "9 tokens"]);
+    let none = tiny.path("none.txt");
+    slim(&["--text", &none, "--held-out", &b], &["none.txt"]);
+
+    // The same text, under the same and under another name, in whole windows and in windows shorter than a run that counts.
+    slim(&["--text", &a, "--held-out", &a], &["a.txt", "overlap", "48 tokens"]);
+    slim(&["--text", &a, "--held-out", &a, "--context", "32"], &["a.txt", "overlap", "32 tokens"]);
+    let copy = tiny.write("copy.txt", fs::read(&a).unwrap());
+    slim(&["--text", &a, "--held-out", &copy], &["a.txt", "copy.txt", "overlap"]);
+    let mixed = tiny.write("mixed.txt", story(300, 2) + &story(900, 1)[..600] + &story(300, 3));
+    slim(&["--text", &a, "--held-out", &mixed], &["a.txt", "mixed.txt", "overlap"]);
+
+    let latin = tiny.write("latin.txt", b"caf\xe9".repeat(100));
+    slim(&["--text", &latin, "--held-out", &b], &["latin.txt", "byte 3", "UTF-8"]);
+    let rows = tiny.write("rows.jsonl", "{\"text\": \"good\"}\n{\"txet\": \"bad\"}\n");
+    slim(&["--text", &rows, "--held-out", &b], &["rows.jsonl", "line 2", "\"text\""]);
+    let rows = tiny.write("rows.jsonl", "{\"text\": \"good\"}\n\n{\"text\": \n");
+    slim(&["--text", &rows, "--held-out", &b], &["rows.jsonl", "line 3"]);
+    let folder = tiny.name();
+    slim(&["--text", &folder, "--held-out", &b], &["model", "directory"]);
+}
+
+#[test]
+fn outputs_that_are_in_the_way() {
+    let tiny = with_texts();
+    let (model, text) = (tiny.name(), tiny.path("a.txt"));
+    let weights = fs::read(tiny.model().join("model.safetensors")).unwrap();
+    let to = |output: &str, more: &[&str]| {
+        let fixed = ["shrink", &model, "--recipe", "wanda-sp", "--text", &text, "--no-verify", "-o", output];
+        pare([&fixed[..], more].concat())
+    };
+
+    for more in [&[][..], &["--force"]] {
+        to(&model, more).refuses(&["model", "also an input"]);
+        to(&tiny.path("model/../model"), more).refuses(&["also an input"]);
+        to(&tiny.path("model/inside"), more).refuses(&["also an input"]);
+        to(tiny.folder().to_str().unwrap(), more).refuses(&["also an input"]);
+        to(&text, more).refuses(&["a.txt"]);
+    }
+    assert_eq!(fs::read(tiny.model().join("model.safetensors")).unwrap(), weights);
+
+    let output = tiny.path("out");
+    fs::create_dir(&output).unwrap();
+    fs::write(tiny.folder().join("out/notes"), "mine").unwrap();
+    to(&output, &[]).refuses(&["out", "exists already", "--force"]);
+    assert_eq!(names(&tiny.folder().join("out")), ["notes"]);
+    assert_eq!(fs::read(tiny.folder().join("out/notes")).unwrap(), b"mine");
+    assert_eq!(to(&output, &["--force"]).succeeds(), format!("written: {output}\n"));
+    assert!(names(&tiny.folder().join("out")).contains(&"model.safetensors".to_owned()));
+    assert!(!tiny.folder().join("out/notes").exists());
+    assert_eq!(names(tiny.folder()), ["a.txt", "b.txt", "model", "out"]);
+}
+
+#[test]
+fn the_system_refusing_is_a_failure() {
+    let tiny = with_texts();
+    let output = tiny.path("no/such/folder");
+    let (model, text) = (tiny.name(), tiny.path("a.txt"));
+    let ended = pare(["shrink", &model, "--recipe", "wanda-sp", "--text", &text, "--no-verify", "-o", &output]).run();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no/such/folder: cannot write"), "{}", ended.stderr);
+    // Nowhere to keep the text that the model would write.
+    let ended = pare(["inspect", &model]).run();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("/dev/null/none"), "{}", ended.stderr);
+}

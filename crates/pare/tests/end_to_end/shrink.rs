@@ -1,0 +1,193 @@
+//! `pare shrink` on tiny models: what it writes, what it says, and that it writes the same again.
+
+use crate::model::Tiny;
+use crate::program::{names, pare};
+use crate::words::story;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+const WRITTEN: [&str; 6] =
+    ["config.json", "model.safetensors", "pare.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
+const FAMILIES: [&str; 7] =
+    ["llama-linear", "llama-llama3-biases", "llama-tied", "llama-yarn", "mistral", "qwen2", "qwen3"];
+
+fn recipes() -> Vec<String> {
+    let json = pare(["methods", "--json"]).json();
+    let recipes: Vec<String> =
+        json["recipes"].as_array().unwrap().iter().map(|recipe| recipe["name"].as_str().unwrap().to_owned()).collect();
+    assert!(recipes.len() >= 9, "{recipes:?}");
+    recipes
+}
+
+fn with_texts(family: &str) -> Tiny {
+    let tiny = Tiny::of_family(family);
+    tiny.write("a.txt", story(900, 1));
+    tiny.write("b.txt", story(900, 2));
+    tiny
+}
+
+fn record(directory: &Path) -> Value {
+    serde_json::from_slice(&fs::read(directory.join("pare.json")).unwrap()).unwrap()
+}
+
+/// Removes every key that holds a time or a speed; how many there were.
+fn remove_timings(value: &mut Value) -> usize {
+    match value {
+        Value::Object(map) => {
+            let before = map.len();
+            map.retain(|key, _| !["seconds", "prefill_tok_s", "decode_tok_s"].contains(&key.as_str()));
+            before - map.len() + map.values_mut().map(remove_timings).sum::<usize>()
+        }
+        Value::Array(items) => items.iter_mut().map(remove_timings).sum(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn every_recipe_writes_a_model_that_loads_the_same_at_any_number_of_threads() {
+    let tiny = with_texts("llama-tied");
+    let (model, a, b) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"));
+    let dense = pare(["eval", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"]).json();
+    for recipe in recipes() {
+        let outputs = ["1", "2"].map(|threads| {
+            let output = tiny.path(&format!("{recipe}-{threads}"));
+            let fixed = ["shrink", &model, "--recipe", &recipe, "--keep", "0.6", "--text", &a, "--no-verify", "--json"];
+            let said = pare([&fixed[..], &["-o", &output, "--threads", threads]].concat()).json();
+            assert_eq!(said, json!({ "written": output }));
+            output
+        });
+        let [one, two] = [Path::new(&outputs[0]), Path::new(&outputs[1])];
+        assert_eq!(names(one), WRITTEN, "{recipe}");
+        for name in WRITTEN {
+            assert!(fs::read(one.join(name)).unwrap() == fs::read(two.join(name)).unwrap(), "{recipe}: {name} differs");
+        }
+
+        let record = record(one);
+        assert_eq!(record["recipe"]["name"], *recipe);
+        assert_eq!((&record["keep"], &record["seed"]), (&json!(0.6), &json!(0)), "{recipe}");
+        assert_eq!(record["pare"], env!("CARGO_PKG_VERSION"));
+        assert!(!record["plan"].as_array().unwrap().is_empty(), "{recipe}: nothing was removed");
+        assert!(record["calibration"].as_str().unwrap().contains("a.txt"));
+        assert_eq!((&record["report"], &record["dtype"]), (&Value::Null, &json!("F16")));
+        let bytes = fs::metadata(one.join("model.safetensors")).unwrap().len();
+        assert_eq!(record["weight_bytes"], bytes, "{recipe}");
+
+        let arguments = ["eval", &outputs[0], "--against", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"];
+        let figures = pare(arguments).json();
+        assert_eq!(figures["bytes"], bytes, "{recipe}");
+        assert!(figures["perplexity"].as_f64().unwrap() > 1.0, "{recipe}");
+        assert!(figures["kl_mean"].as_f64().unwrap() > 0.01, "{recipe}: {figures}");
+        let (before, after) = (dense["parameters"].as_u64().unwrap(), figures["parameters"].as_u64().unwrap());
+        let masks = record["plan"].as_array().unwrap().iter().all(|edit| edit["edit"] == "mask");
+        assert_eq!(after == before, masks, "{recipe}: {before} -> {after}");
+        pare(["run", &outputs[0], "hi", "-n", "4"]).succeeds();
+        let reloaded = tiny.path("again");
+        pare(["shrink", &outputs[0], "--recipe", "magnitude", "--text", &a, "--no-verify", "-o", &reloaded, "--force"]).succeeds();
+    }
+}
+
+#[test]
+fn every_family_shrinks_with_repair_and_loads() {
+    for family in FAMILIES {
+        let tiny = with_texts(family);
+        let (model, a, b, output) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"), tiny.path("out"));
+        for recipe in ["slim", "slim-free", "wanda", "shortgpt", "llm-drop"] {
+            let fixed = ["shrink", &model, "--recipe", recipe, "--keep", "0.6", "--text", &a, "--no-verify", "--force"];
+            pare([&fixed[..], &["-o", &output, "--context", "64"]].concat()).succeeds();
+            let figures = ["eval", &output, "--against", &model, "--held-out", &b, "--context", "64", "--json", "--no-speed"];
+            let figures = pare([&figures[..], &["--probes", "1"]].concat()).json();
+            assert!(figures["perplexity"].as_f64().is_some_and(f64::is_finite), "{family}: {recipe}: {figures}");
+            pare(["run", &output, "hi", "-n", "4"]).succeeds();
+        }
+    }
+}
+
+#[test]
+fn a_proof_differs_between_runs_in_its_times_alone() {
+    let tiny = with_texts("llama-tied");
+    let (model, a, b) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"));
+    let [mut one, mut two] = ["1", "2"].map(|threads| {
+        let output = tiny.path(&format!("out-{threads}"));
+        let texts = ["--text", &a, "--held-out", &b, "--context", "48"];
+        let fixed = ["shrink", &model, "--recipe", "slim", "-o", &output, "--threads", threads];
+        let said = pare([&fixed[..], &texts].concat()).succeeds();
+        let expected = format!("\nwritten: {output}\nreport:  {output}/report.html\n");
+        assert!(said.starts_with(' ') && said.contains("perplexity") && said.ends_with(&expected), "{said}");
+        let output = Path::new(&output).to_owned();
+        let mut expected = [&WRITTEN[..], &["report.html"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names(&output), expected);
+        let page = fs::read_to_string(output.join("report.html")).unwrap();
+        assert!(page.starts_with("<!") && page.trim_end().ends_with("</html>") && page.contains("slim"));
+        assert!(!page.contains("<script") && !page.contains("http-equiv") && !page.contains("src=\"http"));
+        (record(&output), fs::read(output.join("model.safetensors")).unwrap())
+    });
+    assert!(one.1 == two.1, "the weights differ");
+    let figures = one.0["report"]["figures"].as_array().unwrap().len();
+    assert_eq!(figures, 4, "dense, the result and two baselines");
+    // Two speeds per model, and the seconds of the shrinking.
+    assert_eq!((remove_timings(&mut one.0), remove_timings(&mut two.0)), (2 * figures + 1, 2 * figures + 1));
+    assert_eq!(one.0, two.0);
+}
+
+#[test]
+fn a_model_that_writes_its_own_texts_needs_none() {
+    let tiny = Tiny::new();
+    let (model, output, cache) = (tiny.name(), tiny.path("out"), tiny.path("cache"));
+    let fixed = ["shrink", &model, "--recipe", "slim", "-o", &output, "--json", "--force", "--context", "48"];
+    let proof = || pare([&fixed[..], &["--calibration-windows", "40"]].concat()).env("PARE_CACHE", &cache);
+    let mut first = proof().json();
+    assert!(first["conditions"].to_string().contains("40 x 48 tokens written by the model itself (calibration seed 0)"));
+    let texts = names(&tiny.folder().join("cache/text"));
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    // The second run reads them, the third finds them spoilt and writes them again.
+    let mut second = proof().json();
+    for text in &texts {
+        fs::write(tiny.folder().join("cache/text").join(text), "spoilt").unwrap();
+    }
+    let mut third = proof().json();
+    for report in [&mut first, &mut second, &mut third] {
+        remove_timings(report);
+    }
+    assert_eq!(first, second);
+    assert_eq!(first, third);
+}
+
+#[test]
+fn uneven_recipes_say_before_the_work_who_can_run_the_result() {
+    // There is no cache to keep a text in: the work fails at its first step, after the note.
+    let tiny = Tiny::new();
+    let (model, output) = (tiny.name(), tiny.path("out"));
+    for recipe in recipes() {
+        let ended = pare(["shrink", &model, "--recipe", &recipe, "-o", &output]).run();
+        assert_eq!(ended.code, Some(1), "{recipe}: {ended:?}");
+        let first = ended.stderr.lines().next().unwrap();
+        let noted = first.starts_with("note: ") && first.contains("only pare will be able to run the result");
+        assert_eq!(noted, ["slim-free", "llm-drop"].contains(&recipe.as_str()), "{recipe}: {ended:?}");
+    }
+
+    let a = tiny.write("a.txt", story(900, 1));
+    for (recipe, notes) in [("slim", 0), ("slim-free", 1)] {
+        let ended = pare(["shrink", &model, "--recipe", recipe, "-o", &output, "--text", &a, "--no-verify", "--force"]).run();
+        assert_eq!((ended.code, ended.stderr.lines().count()), (Some(0), notes), "{ended:?}");
+    }
+}
+
+#[test]
+fn keep_1_changes_nothing_but_the_type() {
+    let tiny = with_texts("llama-tied");
+    let (model, a, b, output) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"), tiny.path("out"));
+    for recipe in recipes() {
+        let fixed = ["shrink", &model, "--recipe", &recipe, "--keep", "1", "--dtype", "f32", "--force"];
+        pare([&fixed[..], &["--text", &a, "--no-verify", "-o", &output]].concat()).succeeds();
+        let figures = ["eval", &output, "--against", &model, "--held-out", &b, "--json", "--no-speed", "--probes", "0"];
+        let figures = pare(figures).json();
+        if recipe == "wanda-2of4" {
+            // 2 of 4 is half, whatever is asked.
+            continue;
+        }
+        assert_eq!((&figures["perplexity_ratio"], &figures["top1_agreement"]), (&json!(1.0), &json!(1.0)), "{recipe}");
+        assert!(figures["kl_mean"].as_f64().unwrap().abs() < 1e-12, "{recipe}: {figures}");
+    }
+}
