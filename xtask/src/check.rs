@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Everything that `cargo test` builds, and the program beside it: one resolution of features, so nothing is built twice.
-const BUILD: &[&str] = &["build", "--workspace", "--bins", "--tests", "--examples", "--profile", "ci", "--locked"];
-const TEST: &[&str] = &["test", "--workspace", "--profile", "ci", "--locked"];
+const BUILD: &[&str] =
+    &["build", "--workspace", "--all-features", "--bins", "--tests", "--examples", "--profile", "ci", "--locked"];
+const TEST: &[&str] = &["test", "--workspace", "--all-features", "--profile", "ci", "--locked"];
 const CLIPPY: &[&str] =
     &["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps", "--all-features", "--locked"];
