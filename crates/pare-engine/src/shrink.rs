@@ -144,19 +144,23 @@ impl Prepared<'_> {
 }
 
 /// Rounds quotas to a multiple: all to the nearest when they are equal (so that they stay equal), else by largest remainder, so that
-/// the total stays nearest to what it was.
+/// the total stays nearest to what it was. A group that keeps all its units is left alone, whatever its size.
 fn round_to_multiple(quotas: &[usize], sizes: &[usize], multiple: usize) -> Vec<usize> {
     if multiple <= 1 {
         return quotas.to_vec();
     }
     let cap = |units: usize, size: usize| units.clamp(multiple.min(size), size);
     if quotas.windows(2).all(|pair| pair[0] == pair[1]) {
-        let nearest = |&quota: &usize| (quota + multiple / 2) / multiple * multiple;
-        return quotas.iter().map(nearest).zip(sizes).map(|(units, &size)| cap(units, size)).collect();
+        let nearest = |(&quota, &size): (&usize, &usize)| {
+            if quota == size { size } else { cap((quota + multiple / 2) / multiple * multiple, size) }
+        };
+        return quotas.iter().zip(sizes).map(nearest).collect();
     }
-    let mut rounded: Vec<usize> = quotas.iter().map(|quota| quota / multiple * multiple).collect();
+    let whole = |index: usize| quotas[index] == sizes[index];
+    let down = |index: usize| if whole(index) { sizes[index] } else { quotas[index] / multiple * multiple };
+    let mut rounded: Vec<usize> = (0..quotas.len()).map(down).collect();
     let missing = (quotas.iter().sum::<usize>() - rounded.iter().sum::<usize>() + multiple / 2) / multiple;
-    let mut order: Vec<usize> = (0..quotas.len()).collect();
+    let mut order: Vec<usize> = (0..quotas.len()).filter(|&index| !whole(index)).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(quotas[index] % multiple), index));
     for &index in order.iter().take(missing) {
         rounded[index] += multiple;
