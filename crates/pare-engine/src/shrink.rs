@@ -8,6 +8,7 @@ use crate::recipe::{Cut, Recipe};
 use pare_methods::allocate::{self, Row};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{self, Compensate, Info};
+use pare_methods::error::MethodError;
 use pare_methods::score::{self, Score};
 use pare_model::block::Block;
 use pare_model::model::Model;
@@ -62,7 +63,10 @@ struct Prepared<'a> {
     needs: &'static [Stat],
     repair: Option<(Box<dyn Compensate>, &'static [Stat])>,
     candidates: Vec<Candidates>,
+    /// Share of the candidates that stays.
     keep: f64,
+    /// Share of all projection weights that stays: what the user asked for.
+    asked: f64,
 }
 
 fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>, Error> {
@@ -93,7 +97,7 @@ fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>
             return Err(Error::Keep { keep, why });
         }
         let keep = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
-        prepared.push(Prepared { cut, score: (score.build)(request.seed), needs: score.card.needs, repair, candidates, keep });
+        prepared.push(Prepared { cut, score: (score.build)(request.seed), needs: score.card.needs, repair, candidates, keep, asked: request.keep });
     }
     Ok(prepared)
 }
@@ -110,6 +114,14 @@ impl Prepared<'_> {
         sites.flat_map(|site| self.needs.iter().map(move |&stat| (site, stat))).collect()
     }
 
+    /// An allocation speaks of the share of its own units; the user knows the option that it came from.
+    fn told_of_option(&self, error: MethodError) -> Error {
+        match error {
+            MethodError::Params { key: "keep", why } => Error::Keep { keep: self.asked, why: format!("of the units that can be cut, {why}") },
+            other => other.into(),
+        }
+    }
+
     /// How many units each group keeps, given the scores of all groups (empty when the allocation ignores them).
     fn quotas(&self, scores: &[Vec<f64>]) -> Result<Vec<usize>, Error> {
         let allocate = allocate::ENTRIES.iter().find(|entry| entry.card.name == self.cut.allocate);
@@ -119,7 +131,7 @@ impl Prepared<'_> {
             let cost = self.candidates.iter().map(|group| group.unit_cost).sum::<u64>() / scores.len().max(1) as u64;
             let scores: Vec<f64> = scores.iter().flatten().copied().collect();
             let row = Row { name: format!("{:?}", self.cut.grain), scores: scores.clone(), unit_cost: cost, floor: 1 };
-            let quota = allocate.allocate(self.keep, &[row])?[0];
+            let quota = allocate.allocate(self.keep, &[row]).map_err(|error| self.told_of_option(error))?[0];
             let mut quotas = vec![0; scores.len()];
             for index in pare_methods::select::keep_top(&scores, quota) {
                 quotas[index] = 1;
@@ -137,7 +149,7 @@ impl Prepared<'_> {
                 floor: self.cut.multiple.min(group.units),
             })
             .collect();
-        let quotas = allocate.allocate(self.keep, &rows)?;
+        let quotas = allocate.allocate(self.keep, &rows).map_err(|error| self.told_of_option(error))?;
         let sizes: Vec<usize> = self.candidates.iter().map(|group| group.units).collect();
         Ok(round_to_multiple(&quotas, &sizes, self.cut.multiple))
     }
