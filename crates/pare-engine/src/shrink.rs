@@ -4,7 +4,7 @@ use crate::Error;
 use crate::candidates::{Candidates, projection_weights};
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
-use crate::recipe::{Cut, Recipe};
+use crate::recipe::{Compare, Cut, Recipe};
 use pare_methods::allocate::{self, Row};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{self, Compensate, Info};
@@ -97,6 +97,10 @@ fn prepare<'a>(model: &Model, request: &Request<'a>) -> Result<Vec<Prepared<'a>>
             return Err(Error::Keep { keep, why });
         }
         let keep = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
+        if matches!(cut.compare, Compare::TwoOfFour | Compare::FourOfEight) && (keep - 0.5).abs() > 1e-6 {
+            let why = format!("the recipe's pattern keeps half of the weights that it compares, not {keep}");
+            return Err(Error::Keep { keep: request.keep, why });
+        }
         prepared.push(Prepared { cut, score: (score.build)(request.seed), needs: score.card.needs, repair, candidates, keep, asked: request.keep });
     }
     Ok(prepared)
