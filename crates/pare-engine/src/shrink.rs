@@ -4,10 +4,11 @@ use crate::Error;
 use crate::candidates::{Candidates, projection_weights};
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
-use crate::recipe::{Cut, Recipe};
+use crate::recipe::{Compare, Cut, Recipe};
 use pare_methods::allocate::{self, Row};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{self, Compensate, Info};
+use pare_methods::error::MethodError;
 use pare_methods::score::{self, Score};
 use pare_model::block::Block;
 use pare_model::model::Model;
@@ -62,7 +63,10 @@ struct Prepared<'a> {
     needs: &'static [Stat],
     repair: Option<(Box<dyn Compensate>, &'static [Stat])>,
     candidates: Vec<Candidates>,
+    /// Share of the candidates that stays.
     keep: f64,
+    /// Share of all projection weights that stays: what the user asked for.
+    asked: f64,
 }
 
 fn prepare<'a>(model: &Model, recipe: &'a Recipe, keep: f64, seed: u64) -> Result<Vec<Prepared<'a>>, Error> {
@@ -90,8 +94,14 @@ fn prepare<'a>(model: &Model, recipe: &'a Recipe, keep: f64, seed: u64) -> Resul
             );
             return Err(Error::Keep { keep, why });
         }
-        let keep = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
-        prepared.push(Prepared { cut, score: (score.build)(seed), needs: score.card.needs, repair, candidates, keep });
+        let own = if reachable == 0 { 1.0 } else { 1.0 - removed / reachable as f64 };
+        let needs = score.card.needs;
+        if matches!(cut.compare, Compare::TwoOfFour | Compare::FourOfEight) && (own - 0.5).abs() > 1e-6 {
+            let why = format!("the recipe's pattern keeps half of the weights that it compares, not {own}");
+            return Err(Error::Keep { keep, why });
+        }
+        let score = (score.build)(seed);
+        prepared.push(Prepared { cut, score, needs, repair, candidates, keep: own, asked: keep });
     }
     Ok(prepared)
 }
@@ -116,6 +126,16 @@ impl Prepared<'_> {
         sites.flat_map(|site| self.needs.iter().map(move |&stat| (site, stat))).collect()
     }
 
+    /// An allocation speaks of the share of its own units; the user knows the option that it came from.
+    fn told_of_option(&self, error: MethodError) -> Error {
+        match error {
+            MethodError::Params { key: "keep", why } => {
+                Error::Keep { keep: self.asked, why: format!("of the units that can be cut, {why}") }
+            }
+            other => other.into(),
+        }
+    }
+
     /// How many units each group keeps, given the scores of all groups (empty when the allocation ignores them).
     fn quotas(&self, scores: &[Vec<f64>]) -> Result<Vec<usize>, Error> {
         let allocate = allocate::ENTRIES.iter().find(|entry| entry.card.name == self.cut.allocate);
@@ -125,7 +145,7 @@ impl Prepared<'_> {
             let cost = self.candidates.iter().map(|group| group.unit_cost).sum::<u64>() / scores.len().max(1) as u64;
             let scores: Vec<f64> = scores.iter().flatten().copied().collect();
             let row = Row { name: format!("{:?}", self.cut.grain), scores: scores.clone(), unit_cost: cost, floor: 1 };
-            let quota = allocate.allocate(self.keep, &[row])?[0];
+            let quota = allocate.allocate(self.keep, &[row]).map_err(|error| self.told_of_option(error))?[0];
             let mut quotas = vec![0; scores.len()];
             for index in pare_methods::select::keep_top(&scores, quota) {
                 quotas[index] = 1;
@@ -143,26 +163,30 @@ impl Prepared<'_> {
                 floor: self.cut.multiple.min(group.units),
             })
             .collect();
-        let quotas = allocate.allocate(self.keep, &rows)?;
+        let quotas = allocate.allocate(self.keep, &rows).map_err(|error| self.told_of_option(error))?;
         let sizes: Vec<usize> = self.candidates.iter().map(|group| group.units).collect();
         Ok(round_to_multiple(&quotas, &sizes, self.cut.multiple))
     }
 }
 
 /// Rounds quotas to a multiple: all to the nearest when they are equal (so that they stay equal), else by largest remainder, so that
-/// the total stays nearest to what it was.
+/// the total stays nearest to what it was. A group that keeps all its units is left alone, whatever its size.
 fn round_to_multiple(quotas: &[usize], sizes: &[usize], multiple: usize) -> Vec<usize> {
     if multiple <= 1 {
         return quotas.to_vec();
     }
     let cap = |units: usize, size: usize| units.clamp(multiple.min(size), size);
     if quotas.windows(2).all(|pair| pair[0] == pair[1]) {
-        let nearest = |&quota: &usize| (quota + multiple / 2) / multiple * multiple;
-        return quotas.iter().map(nearest).zip(sizes).map(|(units, &size)| cap(units, size)).collect();
+        let nearest = |(&quota, &size): (&usize, &usize)| {
+            if quota == size { size } else { cap((quota + multiple / 2) / multiple * multiple, size) }
+        };
+        return quotas.iter().zip(sizes).map(nearest).collect();
     }
-    let mut rounded: Vec<usize> = quotas.iter().map(|quota| quota / multiple * multiple).collect();
+    let whole = |index: usize| quotas[index] == sizes[index];
+    let down = |index: usize| if whole(index) { sizes[index] } else { quotas[index] / multiple * multiple };
+    let mut rounded: Vec<usize> = (0..quotas.len()).map(down).collect();
     let missing = (quotas.iter().sum::<usize>() - rounded.iter().sum::<usize>() + multiple / 2) / multiple;
-    let mut order: Vec<usize> = (0..quotas.len()).collect();
+    let mut order: Vec<usize> = (0..quotas.len()).filter(|&index| !whole(index)).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(quotas[index] % multiple), index));
     for &index in order.iter().take(missing) {
         rounded[index] += multiple;
