@@ -264,7 +264,7 @@ impl Recipe {
     #[must_use]
     pub fn baseline(&self, score: &str) -> Self {
         let mut recipe = self.clone();
-        recipe.name = format!("{} ({score}, no repair)", self.name);
+        recipe.name = format!("{score}, no repair");
         recipe.sequential = false;
         for cut in &mut recipe.cut {
             cut.score = score.to_owned();
