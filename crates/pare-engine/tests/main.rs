@@ -1,0 +1,10 @@
+//! The engine on the real model against transformers, and on tiny models against its own promises.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
+mod real_model;
+mod recipes;
+mod shrinking;
+mod texts;
+mod tiny;
+mod written;

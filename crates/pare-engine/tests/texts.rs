@@ -1,0 +1,197 @@
+//! Texts: self-written ones depend on model, seed and purpose alone; files are read strictly; nothing is calibrated and verified on.
+
+use crate::tiny::{family, tokenizer_json, work};
+use pare_engine::text::{Amount, OVERLAP, Purpose, Text, fingerprint, read_text};
+use pare_format::tokenizer::Tokenizer;
+use pare_kernels::pool::Pool;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const AMOUNT: Amount = Amount { sequences: 5, length: 24 };
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_json(Path::new("tokenizer.json"), tokenizer_json().as_bytes()).unwrap()
+}
+
+/// Runs `test` in a process of its own whose cache is an empty folder; in that process, runs `check`.
+fn with_own_cache(test: &str, check: impl FnOnce(&Path)) {
+    if let Some(cache) = std::env::var_os("PARE_TEST_CACHE") {
+        return check(Path::new(&cache));
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("PARE_CACHE", cache.path())
+        .env("PARE_TEST_CACHE", cache.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn cached(cache: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(cache.join("text")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn self_written_text_depends_on_seed_and_purpose_but_not_on_threads() {
+    with_own_cache("texts::self_written_text_depends_on_seed_and_purpose_but_not_on_threads", |cache| {
+        let model = family("llama-tied");
+        let write = |purpose, seed, threads| {
+            let pool = Pool::new(threads);
+            Text::self_written(&model, 7, AMOUNT, purpose, seed, work(&pool)).unwrap().sequences
+        };
+        let one = write(Purpose::Calibration, 0, 1);
+        assert_eq!(one.len(), 5);
+        assert!(one.iter().all(|text| text.len() == 24 && text[0] == 7 && text.iter().all(|&token| token < 128)));
+        fs::remove_file(&cached(cache)[0]).unwrap();
+        assert_eq!(write(Purpose::Calibration, 0, 3), one, "three threads");
+        let others =
+            [write(Purpose::Verification, 0, 1), write(Purpose::Calibration, 1, 1), write(Purpose::Verification, 1, 1)];
+        for (index, other) in others.iter().enumerate() {
+            assert!(other.iter().all(|text| !one.contains(text)), "text {index} repeats a sequence");
+        }
+        assert_ne!(others[0], others[1]);
+        assert!((1..5).all(|index| one[index] != one[0]), "sequences differ");
+        assert_eq!(cached(cache).len(), 4);
+    });
+}
+
+#[test]
+fn a_cached_text_is_read_back_and_a_broken_one_written_anew() {
+    with_own_cache("texts::a_cached_text_is_read_back_and_a_broken_one_written_anew", |cache| {
+        let (model, pool) = (family("qwen2"), Pool::new(1));
+        let write = || Text::self_written(&model, 3, AMOUNT, Purpose::Calibration, 5, work(&pool)).unwrap();
+        let first = write();
+        let file = cached(cache).remove(0);
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(name, format!("{}-calibration-5-3-5x24.tokens", fingerprint(&model)));
+        let sound = fs::read(&file).unwrap();
+        // Another token in the file is what is then read: the text came from there.
+        let mut changed = sound.clone();
+        changed[4] ^= 1;
+        fs::write(&file, &changed).unwrap();
+        let read = write();
+        assert_ne!(read.sequences, first.sequences);
+        assert_eq!(read.sequences[0][1], first.sequences[0][1] ^ 1);
+        assert_eq!(read.origin, first.origin);
+        // A file that is too short, or holds a token that the model does not have, is no text of this model.
+        let mut foreign = sound.clone();
+        foreign[9] = 1;
+        for broken in [&sound[..sound.len() - 4], &foreign, b""] {
+            fs::write(&file, broken).unwrap();
+            assert_eq!(write().sequences, first.sequences);
+            assert_eq!(fs::read(&file).unwrap(), sound);
+        }
+        assert_eq!(cached(cache), [file], "nothing unfinished is left");
+    });
+}
+
+#[test]
+fn models_that_differ_have_other_fingerprints() {
+    let names = ["llama-tied", "llama-linear", "llama-yarn", "llama-llama3-biases", "mistral", "qwen2", "qwen3"];
+    let mut prints: Vec<String> = names.iter().map(|name| fingerprint(&family(name))).collect();
+    let mut shifted = family("llama-tied");
+    shifted.blocks.swap(0, 1);
+    prints.push(fingerprint(&shifted));
+    assert_eq!(fingerprint(&family("llama-tied")), prints[0]);
+    let distinct: std::collections::BTreeSet<&String> = prints.iter().collect();
+    assert_eq!(distinct.len(), prints.len());
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+/// A text in which every run of a few letters stands once: numbers, counted up.
+fn counted(from: usize, to: usize) -> String {
+    (from..to).map(|number| format!("{number} ")).collect()
+}
+
+#[test]
+fn windows_of_a_file_are_spread_evenly_over_it() {
+    let (folder, tokenizer) = (Folder::new(), tokenizer());
+    let text = counted(1000, 1200);
+    let path = folder.file("a.txt", text.as_bytes());
+    let read = Text::from_file(&path, &tokenizer, Amount { sequences: 4, length: 50 }).unwrap();
+    // 1000 letters are 20 windows: 0, 5, 10 and 15.
+    let starts = [0, 250, 500, 750];
+    let decoded: Vec<String> = read.sequences.iter().map(|tokens| tokenizer.decode(tokens, false).unwrap()).collect();
+    assert_eq!(decoded, starts.map(|start| &text[start..start + 50]));
+    assert!(read.origin.starts_with("4 x 50 tokens of ") && read.origin.ends_with("a.txt"), "{}", read.origin);
+    let all = Text::from_file(&path, &tokenizer, Amount { sequences: 99, length: 50 }).unwrap();
+    assert_eq!(all.sequences.len(), 20, "no more windows than there are");
+    let whole = Text::from_file(&path, &tokenizer, Amount { sequences: 9, length: 1000 }).unwrap();
+    assert_eq!(whole.sequences.len(), 1);
+}
+
+#[test]
+fn lines_of_json_are_joined_by_an_empty_line() {
+    let folder = Folder::new();
+    let rows = "{\"text\": \"one\\ntwo\", \"id\": 1}\n\n  \n{\"text\": \"three\"}\n";
+    assert_eq!(read_text(&folder.file("a.jsonl", rows.as_bytes())).unwrap(), "one\ntwo\n\nthree");
+    assert_eq!(read_text(&folder.file("a.txt", rows.as_bytes())).unwrap(), rows, "another name is plain text");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_with_the_place() {
+    let (folder, tokenizer) = (Folder::new(), tokenizer());
+    let mut latin = b"caf".to_vec();
+    latin.extend([0xe9, b' ', b'a']);
+    let cases: [(&str, Vec<u8>, &[&str]); 7] = [
+        ("latin.txt", latin, &["latin.txt: byte 3 is not UTF-8", "convert"]),
+        ("cut.txt", "12345é".as_bytes()[..6].to_vec(), &["cut.txt: byte 5 is not UTF-8"]),
+        (
+            "no.jsonl",
+            b"{\"text\": \"a\"}\n\n{\"body\": \"b\"}\n".to_vec(),
+            &["no.jsonl: line 3: no string field \"text\""],
+        ),
+        ("number.jsonl", b"{\"text\": 5}\n".to_vec(), &["number.jsonl: line 1: no string field \"text\""]),
+        ("broken.jsonl", b"{\"text\": \"a\"}\n{\"text\": \n".to_vec(), &["broken.jsonl: line 2: "]),
+        ("short.txt", b"hello".to_vec(), &["short.txt: 5 tokens, one window needs 50", "--context"]),
+        ("empty.txt", Vec::new(), &["empty.txt: 0 tokens, one window needs 50"]),
+    ];
+    for (name, bytes, says) in cases {
+        let path = folder.file(name, &bytes);
+        let error = Text::from_file(&path, &tokenizer, Amount { sequences: 2, length: 50 }).unwrap_err();
+        let said = error.to_string();
+        assert!(says.iter().all(|what| said.contains(what)), "{name}: {said}");
+        assert!(error.is_bad_input(), "{name}");
+    }
+    let missing = folder.0.path().join("missing.txt");
+    assert!(read_text(&missing).unwrap_err().to_string().contains("missing.txt"));
+}
+
+#[test]
+fn a_held_out_text_that_overlaps_is_refused_with_the_overlap() {
+    let (folder, tokenizer) = (Folder::new(), tokenizer());
+    let read = |name: &str, text: &str, length| {
+        Text::from_file(&folder.file(name, text.as_bytes()), &tokenizer, Amount { sequences: 9, length }).unwrap()
+    };
+    let calibration = read("seen.txt", &counted(1000, 1100), 100);
+    let other = counted(5000, 5100);
+    assert!(calibration.refuse_overlap(&read("other.txt", &other, 100), &tokenizer).is_ok());
+    // From window 1, token 20 on: as many letters as make an overlap, and one fewer.
+    let seen = &counted(1000, 1020)[..OVERLAP];
+    let with = |seen: &str| format!("{}{seen}{}", &other[..120], &other[..200]);
+    assert!(calibration.refuse_overlap(&read("near.txt", &with(&seen[..OVERLAP - 1]), 100), &tokenizer).is_ok());
+    let error = calibration.refuse_overlap(&read("held.txt", &with(seen), 100), &tokenizer).unwrap_err();
+    let said = error.to_string();
+    let wanted = ["seen.txt", "held.txt", "48 tokens at window 1, token 20", "1000 1001 1002", "do not overlap"];
+    assert!(wanted.iter().all(|what| said.contains(what)), "{said}");
+    assert!(error.is_bad_input());
+}
