@@ -18,7 +18,10 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
         for method in methods {
             for key in ["name", "about", "source", "cost"] {
                 let value = method[key].as_str().unwrap();
-                assert!(!value.is_empty() && plain.contains(value) && markdown.contains(value), "{axis}: {key}: {value}");
+                assert!(
+                    !value.is_empty() && plain.contains(value) && markdown.contains(value),
+                    "{axis}: {key}: {value}"
+                );
             }
             assert!(method["needs"].is_array() && method["grains"].is_array());
         }
@@ -26,7 +29,8 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
     let files = crate::program::names(&recipes);
     let listed = json["recipes"].as_array().unwrap();
-    let mut named: Vec<String> = listed.iter().map(|recipe| format!("{}.toml", recipe["name"].as_str().unwrap())).collect();
+    let mut named: Vec<String> =
+        listed.iter().map(|recipe| format!("{}.toml", recipe["name"].as_str().unwrap())).collect();
     named.sort();
     assert_eq!(named, files, "a recipe of recipes/ is not built in, or the other way round");
     for recipe in listed {
@@ -44,7 +48,21 @@ fn help_names_every_command_and_option() {
         ("inspect", &["--report", "--json"]),
         ("shrink", &["--recipe", "--keep", "--output", "--force", "--dtype", "--no-verify", "--json"]),
         ("eval", &["--against", "--probes", "--no-speed", "--json"]),
-        ("run", &["--chat", "--tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--ignore-end", "--weights", "--json"]),
+        (
+            "run",
+            &[
+                "--chat",
+                "--tokens",
+                "--temperature",
+                "--top-k",
+                "--top-p",
+                "--min-p",
+                "--seed",
+                "--ignore-end",
+                "--weights",
+                "--json",
+            ],
+        ),
         ("methods", &["--markdown", "--json"]),
         ("fetch", &["<NAME>"]),
         ("logits", &["--prompts", "--output"]),

@@ -6,11 +6,29 @@ use crate::words::story;
 use serde_json::{Value, json};
 
 const KEYS: [&str; 14] = [
-    "bytes", "context", "decode_tok_s", "kl_mean", "kl_p99", "label", "parameters", "perplexity", "perplexity_ratio",
-    "prefill_tok_s", "probes", "role", "text", "top1_agreement",
+    "bytes",
+    "context",
+    "decode_tok_s",
+    "kl_mean",
+    "kl_p99",
+    "label",
+    "parameters",
+    "perplexity",
+    "perplexity_ratio",
+    "prefill_tok_s",
+    "probes",
+    "role",
+    "text",
+    "top1_agreement",
 ];
 const PROBES: [&str; 8] = [
-    "addition", "addition_generated", "brackets", "brackets_generated", "copying", "copying_generated", "counting",
+    "addition",
+    "addition_generated",
+    "brackets",
+    "brackets_generated",
+    "copying",
+    "copying_generated",
+    "counting",
     "counting_generated",
 ];
 
@@ -56,7 +74,10 @@ fn alone_it_has_the_same_keys_and_no_divergence() {
     }
     assert_eq!((&figures["probes"], &figures["context"]), (&json!({}), &json!(32)));
     let table = pare(fixed).succeeds();
-    assert!(table.contains("perplexity") && table.contains("windows of 64 tokens") && table.contains("b.txt"), "{table}");
+    assert!(
+        table.contains("perplexity") && table.contains("windows of 64 tokens") && table.contains("b.txt"),
+        "{table}"
+    );
     assert!(!table.contains("tok/s") && !table.contains("probe add") && !table.contains("KL mean"), "{table}");
 }
 
@@ -77,14 +98,20 @@ fn inspect_has_a_row_per_block() {
     let (model, text, page) = (tiny.name(), tiny.write("a.txt", story(900, 1)), tiny.path("page.html"));
     let table = pare(["inspect", &model, "--text", &text, "--report", &page]).succeeds();
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[0].contains("llama, 2 blocks, width 64, 4 query heads in 2 groups, ffn 80, vocabulary 128"), "{table}");
+    assert!(
+        lines[0].contains("llama, 2 blocks, width 64, 4 query heads in 2 groups, ffn 80, vocabulary 128"),
+        "{table}"
+    );
     assert!(lines[lines.len() - 2].starts_with("0 ") && lines[lines.len() - 1].starts_with("1 "), "{table}");
     assert!(std::fs::read_to_string(page).unwrap().trim_end().ends_with("</html>"));
     let report = pare(["inspect", &model, "--text", &text, "--json"]).json();
     let blocks = report["redundancy"].as_array().unwrap();
     assert_eq!(blocks.len(), 2);
     for block in blocks {
-        assert_eq!(keys(block), ["attention_influence", "block_influence", "ffn_influence", "group_spread", "idle_channels"]);
+        assert_eq!(
+            keys(block),
+            ["attention_influence", "block_influence", "ffn_influence", "group_spread", "idle_channels"]
+        );
         assert!((0.0..=2.0).contains(&block["block_influence"].as_f64().unwrap()));
         assert!((0.0..1.0).contains(&block["idle_channels"].as_f64().unwrap()));
     }
@@ -94,7 +121,9 @@ fn inspect_has_a_row_per_block() {
 fn models_that_cannot_be_compared() {
     let (tiny, other) = (Tiny::new(), Tiny::of_family("mistral"));
     let text = tiny.write("b.txt", story(900, 2));
-    let against = |other: &str| pare(["eval", &tiny.name(), "--against", other, "--held-out", &text, "--no-speed", "--probes", "0"]);
+    let against = |other: &str| {
+        pare(["eval", &tiny.name(), "--against", other, "--held-out", &text, "--no-speed", "--probes", "0"])
+    };
     assert!(against(&other.name()).succeeds().contains("over dense"));
     against("nothing").refuses(&["nothing: no such model"]);
 }

@@ -19,7 +19,9 @@ fn real_text_is_the_golden_one() {
     let found = real(["run", MODEL, PROMPT, "-n", "40"]).succeeds();
     let golden = golden();
     if std::env::var_os("PARE_UPDATE_GOLDENS").is_some() {
-        let head = format!("# pare run {MODEL} {PROMPT:?} -n 40\n# Written by the end-to-end tests: cargo xtask golden --update\n");
+        let head = format!(
+            "# pare run {MODEL} {PROMPT:?} -n 40\n# Written by the end-to-end tests: cargo xtask golden --update\n"
+        );
         fs::create_dir_all(golden.parent().unwrap()).unwrap();
         return fs::write(golden, head + &found).unwrap();
     }
@@ -90,7 +92,10 @@ fn text_and_json_agree_and_options_hold() {
     // Without an end of text in its tokenizer the tiny model ends at the ids of its configuration.
     assert!(tokens.iter().all(|token| token.as_u64().unwrap() < 128));
     let text = figures["text"].as_str().unwrap();
-    let shown: String = text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.into() }).collect();
+    let shown: String = text
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.into() })
+        .collect();
     assert_eq!(run(&["-n", "20"]).succeeds(), shown + "\n");
     assert_eq!(run(&["-n", "0"]).succeeds(), "\n");
     // The context is the limit: 64 tokens, 7 of them the prompt's.

@@ -52,7 +52,8 @@ fn a_killed_shrink_leaves_the_old_directory_or_the_new_one() {
         killed += usize::from(child.wait().unwrap().code().is_none());
         assert!(start.elapsed() < LIMIT);
         // A proof's record holds times, and a page beside it; its weights are those of a run without one.
-        let weights = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == "model.safetensors").cloned().unwrap();
+        let weights =
+            |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == "model.safetensors").cloned().unwrap();
         let recovered = if directory.exists() { contents(directory) } else { Vec::new() };
         if !recovered.is_empty() {
             assert!(whole.iter().any(|whole| weights(whole) == weights(&recovered)), "round {round}");

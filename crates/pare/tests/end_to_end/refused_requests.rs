@@ -103,7 +103,8 @@ fn recipes_that_are_none() {
     let file = tiny.write("own.toml", [0xff, 0xfe]);
     refuses(&file, &["own.toml", "UTF-8"]);
     let file = tiny.write("own.toml", good);
-    pare(["shrink", &tiny.name(), "--recipe", &file, "-o", &tiny.path("out"), "--text", &text, "--no-verify"]).succeeds();
+    pare(["shrink", &tiny.name(), "--recipe", &file, "-o", &tiny.path("out"), "--text", &text, "--no-verify"])
+        .succeeds();
 }
 
 #[test]

@@ -7,8 +7,14 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-const WRITTEN: [&str; 6] =
-    ["config.json", "model.safetensors", "pare.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
+const WRITTEN: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "pare.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 const FAMILIES: [&str; 7] =
     ["llama-linear", "llama-llama3-biases", "llama-tied", "llama-yarn", "mistral", "qwen2", "qwen3"];
 
@@ -83,7 +89,8 @@ fn every_recipe_writes_a_model_that_loads_the_same_at_any_number_of_threads() {
         let bytes = fs::metadata(one.join("model.safetensors")).unwrap().len();
         assert_eq!(record["weight_bytes"], bytes, "{recipe}");
 
-        let arguments = ["eval", &outputs[0], "--against", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"];
+        let arguments =
+            ["eval", &outputs[0], "--against", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"];
         let figures = pare(arguments).json();
         assert_eq!(figures["bytes"], bytes, "{recipe}");
         assert!(figures["perplexity"].as_f64().unwrap() > 1.0, "{recipe}");
@@ -93,7 +100,8 @@ fn every_recipe_writes_a_model_that_loads_the_same_at_any_number_of_threads() {
         assert_eq!(after == before, masks, "{recipe}: {before} -> {after}");
         pare(["run", &outputs[0], "hi", "-n", "4"]).succeeds();
         let reloaded = tiny.path("again");
-        pare(["shrink", &outputs[0], "--recipe", "magnitude", "--text", &a, "--no-verify", "-o", &reloaded, "--force"]).succeeds();
+        pare(["shrink", &outputs[0], "--recipe", "magnitude", "--text", &a, "--no-verify", "-o", &reloaded, "--force"])
+            .succeeds();
     }
 }
 
@@ -103,9 +111,11 @@ fn every_family_shrinks_with_repair_and_loads() {
         let tiny = with_texts(family);
         let (model, a, b, output) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"), tiny.path("out"));
         for recipe in ["slim", "slim-free", "wanda", "shortgpt", "llm-drop"] {
-            let fixed = ["shrink", &model, "--recipe", recipe, "--keep", keep(recipe), "--text", &a, "--no-verify", "--force"];
+            let fixed =
+                ["shrink", &model, "--recipe", recipe, "--keep", keep(recipe), "--text", &a, "--no-verify", "--force"];
             pare([&fixed[..], &["-o", &output, "--context", "64"]].concat()).succeeds();
-            let figures = ["eval", &output, "--against", &model, "--held-out", &b, "--context", "64", "--json", "--no-speed"];
+            let figures =
+                ["eval", &output, "--against", &model, "--held-out", &b, "--context", "64", "--json", "--no-speed"];
             let figures = pare([&figures[..], &["--probes", "1"]].concat()).json();
             assert!(figures["perplexity"].as_f64().is_some_and(f64::is_finite), "{family}: {recipe}: {figures}");
             pare(["run", &output, "hi", "-n", "4"]).succeeds();
@@ -150,7 +160,9 @@ fn a_model_that_writes_its_own_texts_needs_none() {
     let fixed = ["shrink", &model, "--recipe", "slim", "-o", &output, "--json", "--force", "--context", "48"];
     let proof = || pare([&fixed[..], &["--calibration-windows", "40"]].concat()).env("PARE_CACHE", &cache);
     let mut first = proof().json();
-    assert!(first["conditions"].to_string().contains("40 x 48 tokens written by the model itself (calibration seed 0)"));
+    assert!(
+        first["conditions"].to_string().contains("40 x 48 tokens written by the model itself (calibration seed 0)")
+    );
     let texts = names(&tiny.folder().join("cache/text"));
     assert_eq!(texts.len(), 2, "{texts:?}");
     // The second run reads them, the third finds them spoilt and writes them again.
@@ -181,7 +193,8 @@ fn uneven_recipes_say_before_the_work_who_can_run_the_result() {
 
     let a = tiny.write("a.txt", story(900, 1));
     for (recipe, notes) in [("slim", 0), ("slim-free", 1)] {
-        let ended = pare(["shrink", &model, "--recipe", recipe, "-o", &output, "--text", &a, "--no-verify", "--force"]).run();
+        let ended =
+            pare(["shrink", &model, "--recipe", recipe, "-o", &output, "--text", &a, "--no-verify", "--force"]).run();
         assert_eq!((ended.code, ended.stderr.lines().count()), (Some(0), notes), "{ended:?}");
     }
 }
