@@ -1,6 +1,7 @@
 //! Why the engine stopped.
 
 use crate::progress::Interrupted;
+use pare_methods::error::{MethodError, NumericCause};
 use pare_model::site::Site;
 use pare_model::stats::Stat;
 use std::io::ErrorKind;
@@ -17,7 +18,7 @@ pub enum Error {
     BadRecipe(#[from] crate::recipe::RecipeError),
     /// A method refused.
     #[error(transparent)]
-    Method(#[from] pare_methods::error::MethodError),
+    Method(#[from] MethodError),
     /// A plan that does not fit the model.
     #[error(transparent)]
     Plan(#[from] pare_model::plan::PlanError),
@@ -69,7 +70,8 @@ impl Error {
         match self {
             Self::Format(error) => is_bad_file(error),
             Self::BadRecipe(_) | Self::Keep { .. } | Self::Text(_) | Self::NotFinite { .. } | Self::Refused(_) => true,
-            Self::Method(error) => !matches!(error, pare_methods::error::MethodError::Numeric { .. }),
+            Self::Method(MethodError::Numeric { cause, .. }) => matches!(cause, NumericCause::NotFinite { .. }),
+            Self::Method(_) => true,
             Self::Plan(_) => true,
             Self::Interrupted(_) | Self::Recipe | Self::Io { .. } => false,
         }

@@ -111,7 +111,12 @@ fn prepare<'a>(model: &Model, recipe: &'a Recipe, keep: f64, seed: u64) -> Resul
 /// # Errors
 /// A `keep` that the recipe cannot reach.
 pub fn check(model: &Model, recipe: &Recipe, keep: f64) -> Result<(), Error> {
-    prepare(model, recipe, keep, 0).map(|_| ())
+    // Single weights have no floor that could be in the way, and are too many to try.
+    for cut in prepare(model, recipe, keep, 0)?.iter().filter(|cut| cut.cut.grain != Grain::Weight) {
+        let flat: Vec<Vec<f64>> = cut.candidates.iter().map(|group| vec![0.0; group.units]).collect();
+        cut.quotas(&flat)?;
+    }
+    Ok(())
 }
 
 impl Prepared<'_> {

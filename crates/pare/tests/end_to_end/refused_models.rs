@@ -121,7 +121,7 @@ fn broken_gguf_files() {
         (b"GGML and so on, long enough for a header".to_vec(), "GGUF"),
         (header(9, 1, 1), "version"),
         (header(3, u64::MAX, 1), "tensors"),
-        (header(3, 1, 1 << 60), "key"),
+        (header(3, 0, 1 << 60), "kv_count"),
         (header(3, 0, 0), ""),
     ] {
         let file = tiny.write("model.gguf", bytes);

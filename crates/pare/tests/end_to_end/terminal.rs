@@ -41,7 +41,7 @@ fn hostile_paths() {
     stays_tame(&["shrink", &model, "--recipe", "slim", "--text", &a, "--held-out", &a, "-o", &missing]);
     for page in [report, output.clone() + "/report.html"] {
         let page = fs::read_to_string(page).unwrap();
-        assert!(tame(&page) && page.contains("u{1b}"));
+        assert!(tame(&page) && page.contains("⟨ESC⟩"));
     }
 
     // JSON keeps the name, spelt so that it passes through a terminal.
