@@ -212,6 +212,13 @@ impl Recipe {
             let found = self.cut.iter().map(|cut| cut.share.to_string()).collect::<Vec<_>>().join(" + ");
             return Err(field("cut.share".into(), found, "positive shares that add up to 1".into()));
         }
+        let grains: Vec<Grain> = self.cut.iter().map(|cut| cut.grain).collect();
+        let repeated = grains.iter().enumerate().any(|(index, grain)| grains[..index].contains(grain));
+        if repeated || (grains.contains(&Grain::Weight) && grains.len() > 1) {
+            let expected =
+                "one cut per grain, and weights alone: a repair would fill the zeros of a mask again".to_owned();
+            return Err(field("cut.grain".into(), format!("{grains:?}"), expected));
+        }
         for (index, cut) in self.cut.iter().enumerate() {
             let at = |key: &str| format!("cut[{index}].{key}");
             let unknown = |key: &str, found: &str, known: Vec<&'static str>| {

@@ -147,6 +147,14 @@ pub enum PlanError {
         /// How many there are.
         count: usize,
     },
+    /// Two edits of one kind in one block: indices of the second would mean other units.
+    #[error("the plan cuts the {units} of block {block} twice; name what stays once")]
+    Twice {
+        /// Which block.
+        block: usize,
+        /// Channels or groups.
+        units: &'static str,
+    },
     /// A mask of another shape than its projection.
     #[error("block {block} {projection}: the mask is {got:?}, the weight is {want:?}")]
     MaskShape {
@@ -273,6 +281,17 @@ impl Model {
     /// The first edit that does not fit.
     pub fn apply(&self, plan: &Plan) -> Result<Self, PlanError> {
         let mut model = self.clone();
+        let mut seen = std::collections::BTreeSet::new();
+        for edit in &plan.edits {
+            let units = match edit {
+                Edit::KeepChannels { .. } => "channels",
+                Edit::KeepGroups { .. } => "groups",
+                _ => continue,
+            };
+            if !seen.insert((edit.block(), units)) {
+                return Err(PlanError::Twice { block: edit.block(), units });
+            }
+        }
         // A mask has the shape of the whole weight: it comes before the edits that make the weight smaller.
         let (masks, others): (Vec<&Edit>, Vec<&Edit>) =
             plan.edits.iter().partition(|edit| matches!(edit, Edit::Mask { .. }));

@@ -118,7 +118,7 @@ fn shares_that_cannot_be_kept_are_refused_before_the_work() {
         ("nan", ["--keep NaN", "above 0"]),
         ("0.01", ["--keep 0.01", "a larger keep"]),
         // Of 80 channels 22 would stay, and the recipe rounds to 32.
-        ("0.6", ["parameter keep", "at least 32 must stay"]),
+        ("0.6", ["--keep 0.6", "at least 32 must stay"]),
     ] {
         shrink_refuses(&tiny, &["--recipe", "slim", &format!("--keep={keep}")], &parts);
     }
@@ -141,12 +141,6 @@ fn texts_that_cannot_be_used() {
     slim(&["--text", &a, "--held-out", &a, "--context", "32"], &["a.txt", "overlap", "32 tokens"]);
     let copy = tiny.write("copy.txt", fs::read(&a).unwrap());
     slim(&["--text", &a, "--held-out", &copy], &["a.txt", "copy.txt", "overlap"]);
-    // A passage of it among others, cut elsewhere; both texts are short enough for every window to be read.
-    let passage = story(100, 1);
-    let part = tiny.write("part.txt", &passage);
-    let mixed = tiny.write("mixed.txt", story(30, 2) + &passage[101..500] + &story(30, 3));
-    slim(&["--text", &part, "--held-out", &mixed], &["part.txt", "mixed.txt", "overlap"]);
-
     let latin = tiny.write("latin.txt", b"caf\xe9".repeat(100));
     slim(&["--text", &latin, "--held-out", &b], &["latin.txt", "byte 3", "UTF-8"]);
     let rows = tiny.write("rows.jsonl", "{\"text\": \"good\"}\n{\"txet\": \"bad\"}\n");
@@ -155,6 +149,19 @@ fn texts_that_cannot_be_used() {
     slim(&["--text", &rows, "--held-out", &b], &["rows.jsonl", "line 3"]);
     let folder = tiny.name();
     slim(&["--text", &folder, "--held-out", &b], &["model", "directory"]);
+}
+
+#[test]
+fn a_passage_in_both_texts_is_found_wherever_it_stands() {
+    // Windows of 256 tokens, and texts so short that every window is read.
+    let tiny = Tiny::of_family("llama-llama3-biases");
+    let passage = story(150, 1);
+    let part = tiny.write("part.txt", &passage);
+    for start in [101, 150, 220] {
+        let mixed = tiny.write("mixed.txt", story(30, 2) + &passage[start..start + 400] + &story(60, 3));
+        let texts = ["--recipe", "slim", "--text", &part, "--held-out", &mixed];
+        shrink_refuses(&tiny, &texts, &["part.txt", "mixed.txt", "overlap", "48 tokens"]);
+    }
 }
 
 #[test]

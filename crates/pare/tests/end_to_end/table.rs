@@ -64,7 +64,8 @@ fn check_against_dense(figures: &Value, dense: &Value) {
     let ratio = number(&figures["perplexity_ratio"]);
     let expected = number(&figures["perplexity"]) / number(&dense["perplexity"]);
     assert!((ratio / expected - 1.0).abs() < 1e-9, "{ratio}, expected {expected}");
-    assert!((1.0..3.0).contains(&ratio), "{figures}");
+    // Below 1 is possible: a repair on simple sentences serves other simple sentences.
+    assert!((0.7..1.5).contains(&ratio), "{figures}");
     assert!((0.01..2.0).contains(&number(&figures["kl_mean"])), "{figures}");
     assert!(number(&figures["kl_p99"]) > number(&figures["kl_mean"]));
     assert!((0.5..1.0).contains(&number(&figures["top1_agreement"])), "{figures}");
