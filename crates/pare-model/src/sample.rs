@@ -59,7 +59,9 @@ impl Sampler {
         let candidates = &mut self.candidates;
         candidates.clear();
         // A token whose weight is below 2^-60 of the largest cannot change a draw of 53 bits: leave it out before sorting.
-        let floor = largest - 42.0 * rule.temperature;
+        // When min-p is the only cut of the tail, it says the same far higher up, and leaves tens of candidates to sort, not thousands.
+        let tail = if rule.min_p > 0.0 && rule.top_p >= 1.0 { rule.min_p.ln() - 0.01 } else { -42.0 };
+        let floor = largest + tail.max(-42.0) * rule.temperature;
         candidates.extend(
             logits.iter().enumerate().filter(|(_, logit)| **logit >= floor).map(|(id, &logit)| (logit, id as u32)),
         );
