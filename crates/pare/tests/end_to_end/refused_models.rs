@@ -21,6 +21,9 @@ fn all_refuse(model: &str, tiny: &Tiny, parts: &[&str]) {
     }
 }
 
+/// What is done to a good file, and the words that the refusal must hold.
+type Row<'a, T> = (&'a dyn Fn(&mut T), &'a [&'a str]);
+
 #[test]
 fn names_that_are_no_model() {
     let tiny = Tiny::new();
@@ -48,7 +51,7 @@ fn missing_files() {
 fn broken_weights() {
     let tiny = Tiny::new();
     let good = fs::read(tiny.model().join("model.safetensors")).unwrap();
-    let rows: &[(&dyn Fn(&mut Vec<u8>), &[&str])] = &[
+    let rows: &[Row<'_, Vec<u8>>] = &[
         (&|file| file.clear(), &["model.safetensors", "0 bytes"]),
         (&|file| file[..8].fill(0xff), &["model.safetensors", "header"]),
         (&|file| file.truncate(file.len() - 1), &["model.safetensors", "1 byte"]),
@@ -91,7 +94,7 @@ fn broken_configurations() {
 #[test]
 fn broken_tokenizers() {
     let tiny = Tiny::new();
-    let rows: &[(&dyn Fn(&mut Value), &[&str])] = &[
+    let rows: &[Row<'_, Value>] = &[
         (&|file| *file = json!([]), &["tokenizer.json", "an object"]),
         (&|file| file["model"]["type"] = json!("Unigram"), &["tokenizer.json", "model.type", "Unigram"]),
         (&|file| file["model"]["vocab"]["a"] = json!(-3), &["tokenizer.json", "vocab", "-3"]),
