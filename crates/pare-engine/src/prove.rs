@@ -9,7 +9,7 @@ use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, 
 use crate::shrink::{Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::Text;
 use crate::verify::{Entry, Measures, verify};
-use crate::write::{WriteAs, allows_bias, describe, obstacle, write_directory};
+use crate::write::{WriteAs, allows_bias, describe, write_directory};
 use crate::{Error, report};
 use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
@@ -218,7 +218,8 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     ));
     notes.extend(repair_note(&made.shrunk.repairs));
     notes.extend(
-        obstacle(&describe(&bundle.config, &made.shrunk.model, made.dtype))
+        describe(&bundle.config, &made.shrunk.model, made.dtype)
+            .obstacle()
             .map(|why| format!("Other programs cannot load the result: {why}.")),
     );
     Report {

@@ -77,11 +77,6 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype) -> ModelConfi
     config
 }
 
-/// What other programs can read of a model with this description: everything, or the reason why not.
-pub fn obstacle(config: &ModelConfig) -> Option<String> {
-    config.obstacle()
-}
-
 /// One tensor to be written.
 enum Source<'a> {
     Weight(&'a dyn Weight),

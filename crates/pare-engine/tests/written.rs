@@ -4,7 +4,7 @@ use crate::tiny::{bits, bundle, golden, logits, sequences, work};
 use pare_engine::bundle::Bundle;
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, shrink};
-use pare_engine::write::{WriteAs, allows_bias, describe, obstacle, weight_bytes, write_directory};
+use pare_engine::write::{WriteAs, allows_bias, describe, weight_bytes, write_directory};
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::pool::Pool;
@@ -96,7 +96,7 @@ fn an_even_result_is_read_back_to_the_bit_and_by_numpy() {
         }
         let again = there_and_back(&before, &model, &folder.path().join(format!("{family}-even")), &pool);
         assert!(again.config.uneven.is_none(), "{family}");
-        assert_eq!(obstacle(&again.config), None, "{family}: other programs can read it");
+        assert_eq!(again.config.obstacle(), None, "{family}: other programs can read it");
     }
 }
 
@@ -116,7 +116,7 @@ fn an_uneven_result_is_read_back_to_the_bit_and_by_numpy() {
             .unwrap();
         for (name, model) in [("free", free), ("one", before.model.apply(&plan).unwrap()), ("partless", partless)] {
             let again = there_and_back(&before, &model, &folder.path().join(format!("{family}-{name}")), &pool);
-            assert!(again.config.uneven.is_some() && obstacle(&again.config).is_some(), "{family} {name}");
+            assert!(again.config.uneven.is_some() && again.config.obstacle().is_some(), "{family} {name}");
             assert_eq!(describe(&again.config, &again.model, Dtype::F32).blocks, 2, "{family} {name}");
         }
     }

@@ -17,6 +17,7 @@ use super::{Entry, Score, serve};
 use crate::card::{Card, Grain};
 use crate::error::MethodError;
 use crate::view::View;
+use pare_model::rng::SplitMix64;
 use pare_model::site::{Point, Projection};
 use pare_model::stats::Stats;
 
@@ -58,10 +59,7 @@ fn take_in(state: u64, value: u64) -> u64 {
 
 /// One step of SplitMix64 from `state`.
 fn mix(state: u64) -> u64 {
-    let mut bits = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+    SplitMix64::new(state).next_u64()
 }
 
 // Written out, so that a new variant of the enum does not change old draws.

@@ -11,7 +11,6 @@ use pare_engine::inspect::inspect;
 use pare_engine::progress::Work;
 use pare_engine::prove::{Job, facts};
 use pare_engine::recipe::Recipe;
-use pare_engine::report::Report;
 use pare_engine::write::WriteAs;
 use pare_format::write::OutputDir;
 use std::time::Instant;
@@ -34,19 +33,8 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let verification = verification(&texts, Some(&calibration), &bundle, work)?;
     step("looking for redundancy");
     let found = inspect(&bundle.model, &calibration.sequences[..8.min(calibration.sequences.len())], work)?;
-    let report = Report {
-        title: String::new(),
-        model: facts(&bundle),
-        recipe: None,
-        picture: Vec::new(),
-        redundancy: Vec::new(),
-        figures: Vec::new(),
-        samples: Vec::new(),
-        conditions: Vec::new(),
-        notes: Vec::new(),
-    };
     if !arguments.json {
-        show::print(&(table(&report, &found) + "\n"))?;
+        show::print(&(table(&facts(&bundle), &found) + "\n"))?;
     }
     let recipe = Recipe::find(RECIPE).map_err(Error::from)?;
     step(&format!(

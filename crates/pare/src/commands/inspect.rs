@@ -7,7 +7,7 @@ use anyhow::Result;
 use pare_engine::inspect::inspect;
 use pare_engine::progress::Work;
 use pare_engine::prove::{facts, html};
-use pare_engine::report::{BlockRedundancy, BlockShare, Report};
+use pare_engine::report::{BlockRedundancy, BlockShare, ModelFacts, Report};
 
 pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
     let bundle = open(&arguments.model)?;
@@ -30,12 +30,11 @@ pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
     if arguments.json {
         return show::json(&serde_json::to_value(&report)?);
     }
-    show::print(&table(&report, &found))
+    show::print(&table(&report.model, &found))
 }
 
 /// The redundancy of each block, and the sizes above it.
-pub(crate) fn table(report: &Report, found: &[BlockRedundancy]) -> String {
-    let model = &report.model;
+pub(crate) fn table(model: &ModelFacts, found: &[BlockRedundancy]) -> String {
     let mut rows = vec![
         ["block", "attention moves", "ffn moves", "block moves", "idle channels", "kv group spread"]
             .map(str::to_owned)
