@@ -3,7 +3,9 @@
 
 use pare_kernels::blocks::{RowType, Rows};
 use pare_kernels::gram::accumulate_gram;
-use pare_kernels::{AttentionScratch, BlockType, Isa, KvBlock, PanelType, Panels, Pool, elementwise, multiply_rows};
+use pare_kernels::{
+    AttentionScratch, BlockType, Isa, KvBlock, PanelType, Panels, Pool, Product as _, elementwise, multiply_rows,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 

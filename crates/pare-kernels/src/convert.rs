@@ -14,7 +14,7 @@ pub(crate) fn widen(isa: Isa, ty: PanelType, from: &[u16], to: &mut [f32]) {
     match (ty, isa) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa` values in use are those that the machine has.
-        (PanelType::F16, Isa::Avx512) => unsafe { x86::widen_f16_avx512(from, to) },
+        (PanelType::F16, Isa::Avx512Vnni | Isa::Avx512) => unsafe { x86::widen_f16_avx512(from, to) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         (PanelType::F16, Isa::Avx2) => unsafe { x86::widen_f16_avx2(from, to) },
@@ -33,7 +33,7 @@ pub(crate) fn narrow(isa: Isa, ty: PanelType, from: &[f32], to: &mut [u16]) {
     match (ty, isa) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa` values in use are those that the machine has; both sets include f16c.
-        (PanelType::F16, Isa::Avx512 | Isa::Avx2) => unsafe { x86::narrow_f16(from, to) },
+        (PanelType::F16, Isa::Avx512Vnni | Isa::Avx512 | Isa::Avx2) => unsafe { x86::narrow_f16(from, to) },
         (PanelType::F16, _) => from.iter().zip(to).for_each(|(&from, to)| *to = f16::from_f32(from).to_bits()),
         _ => from.iter().zip(to).for_each(|(&from, to)| *to = bf16::from_f32(from).to_bits()),
     }

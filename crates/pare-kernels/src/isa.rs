@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
-/// The instruction sets that the kernels are written for. The bits of a result never depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The instruction sets that the kernels are written for, best first: each holds those after it. The bits of a result never depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
+    /// [`Isa::Avx512`] and its products of 8-bit integers, avx512vnni.
+    Avx512Vnni,
     /// 16 lanes: avx512f, avx512vl, avx512bw, avx512dq, fma and f16c.
     Avx512,
     /// 8 lanes: avx2, fma and f16c.
@@ -18,7 +20,9 @@ impl Isa {
     pub fn detect() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
-            if has_avx512() {
+            if has_avx512() && has_vnni() {
+                Isa::Avx512Vnni
+            } else if has_avx512() {
                 Isa::Avx512
             } else if has_avx2() {
                 Isa::Avx2
@@ -30,21 +34,18 @@ impl Isa {
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
-        match (self, Isa::detect()) {
-            (Isa::Portable, _) | (_, Isa::Avx512) => true,
-            (Isa::Avx512, _) => false,
-            (Isa::Avx2, best) => best == Isa::Avx2,
-        }
+        self >= Isa::detect()
     }
 
     /// Every set that this machine can run, best first.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available())
+        [Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available())
     }
 
     /// A short name for reports.
     pub fn name(self) -> &'static str {
         match self {
+            Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2",
             Isa::Portable => "portable",
@@ -62,12 +63,22 @@ fn has_avx512() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx512() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_vnni() -> bool {
     false
 }
 
@@ -93,7 +104,7 @@ macro_rules! versions {
                 }
                 match isa {
                     // SAFETY: `Isa` values in use are those that the machine has.
-                    $crate::isa::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::isa::Isa::Avx512Vnni | $crate::isa::Isa::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
                     $crate::isa::Isa::Avx2 => return unsafe { avx2($($argument),*) },
                     $crate::isa::Isa::Portable => {}

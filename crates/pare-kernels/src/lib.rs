@@ -9,10 +9,12 @@ pub mod blocks;
 mod convert;
 pub mod elementwise;
 pub mod gram;
+pub mod int8;
 pub mod isa;
 mod memory;
 pub mod panels;
 pub mod pool;
+pub mod product;
 #[cfg(test)]
 mod reference;
 pub mod rows;
@@ -21,7 +23,10 @@ pub mod tile;
 
 pub use attention::{AttentionScratch, KvBlock};
 pub use blocks::BlockType;
+pub use int8::Int8Rows;
 pub use isa::Isa;
 pub use panels::{PanelType, Panels};
 pub use pool::Pool;
+pub use product::{Input, Product, multiply_together};
 pub use rows::{RowSource, multiply_rows};
+pub use shared::Shared;

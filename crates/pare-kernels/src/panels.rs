@@ -1,9 +1,11 @@
 //! A weight matrix repacked in panels of 32 outputs, the layout that every product reads front to back.
 
 use crate::convert::{narrow, widen};
+use crate::int8::Int8Rows;
 use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
+use crate::product::{Input, Product, multiply_together_on};
 use crate::shared::Shared;
 use crate::tile::{PANEL, Tile, best_panels, direct_rows, most_rows, multiply_rows_of, multiply_stored, tiles};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,39 +99,9 @@ impl Panels {
         Panels { ty, out, inn, data }
     }
 
-    /// `[out, in]`.
-    pub fn shape(&self) -> [usize; 2] {
-        [self.out, self.inn]
-    }
-
     /// How the values are stored.
     pub fn panel_type(&self) -> PanelType {
         self.ty
-    }
-
-    /// Bytes held, padding included: what one pass over the matrix reads.
-    pub fn bytes(&self) -> usize {
-        match &self.data {
-            Data::Single(data) => data.len() * 4,
-            Data::Half(data) => data.len() * 2,
-        }
-    }
-
-    /// Writes row `o`, as stored, into `row` of `in` values.
-    ///
-    /// # Panics
-    /// When `o` is not a row or `row` is not `in` long.
-    pub fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert!(o < self.out, "row {o} of {}", self.out);
-        assert_eq!(row.len(), self.inn, "the row buffer");
-        let start = o / PANEL * self.inn * PANEL + o % PANEL;
-        for (k, value) in row.iter_mut().enumerate() {
-            let at = start + k * PANEL;
-            match &self.data {
-                Data::Single(data) => *value = data[at],
-                Data::Half(data) => widen(Isa::Portable, self.ty, &data[at..=at], std::slice::from_mut(value)),
-            }
-        }
     }
 
     /// `y[t,o] = sum over i in order of x[t,i] * w[o,i]`, with `x` `[T, in]` and `y` `[T, out]`, which is overwritten.
@@ -147,101 +119,7 @@ impl Panels {
     /// # Panics
     /// As [`Panels::multiply`], and when the machine lacks the set.
     pub fn multiply_on(&self, isa: Isa, x: &[f32], y: &mut [f32], pool: &Pool) {
-        assert!(isa.is_available(), "this machine has no {}", isa.name());
-        let rows = y.len().checked_div(self.out).unwrap_or(0);
-        assert_eq!(y.len(), rows * self.out, "y is not [T, {}]", self.out);
-        assert_eq!(x.len(), rows * self.inn, "x is not [{rows}, {}]", self.inn);
-        if rows == 0 {
-            return;
-        }
-        let y = Shared::new(y);
-        if rows <= direct_rows(isa) {
-            self.few_rows(isa, x, rows, y, pool);
-        } else {
-            self.many_rows(isa, x, rows, y, pool);
-        }
-    }
-
-    /// One pass over the stored panels, widened in registers by each tile of rows.
-    fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
-        let panels = self.out.div_ceil(PANEL);
-        let small = rows * self.out * self.inn < SMALL;
-        let threads = if small { 1 } else { pool.threads() };
-        // As many panels together as hide the latency of the sums, but not fewer groups than threads.
-        let together = best_panels(isa, rows).min(panels.div_ceil(threads));
-        let groups = panels.div_ceil(together);
-        let parts = if small { 1 } else { (self.bytes() / PART_BYTES).clamp(threads, 16 * threads).min(groups) };
-        let (start, each) = self.start_and_stride();
-        let stored = Stored(start);
-        pool.run(parts, &|part| {
-            for group in part * groups / parts..(part + 1) * groups / parts {
-                let panel = group * together;
-                // The first tile brings the panels to the cache, the others find them there.
-                for (first, rows) in tiles(rows, most_rows(isa)) {
-                    let tile = Tile {
-                        x: x[first * self.inn..].as_ptr(),
-                        x_stride: self.inn,
-                        x_step: 1,
-                        rows,
-                        panel: stored.at(panel * each),
-                        panel_stride: each,
-                        depth: self.inn,
-                        y: y.at(first * self.out + panel * PANEL),
-                        y_stride: self.out,
-                        width: (self.out - panel * PANEL).min(together * PANEL),
-                        accumulate: false,
-                    };
-                    // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
-                    unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
-                }
-            }
-        });
-    }
-
-    /// Pieces of a panel, widened once each, times every row.
-    fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, pool: &Pool) {
-        let panels = self.out.div_ceil(PANEL);
-        let most = most_rows(isa);
-        // Rows are cut so that a piece of x stays in the second cache for all panels, but is worth widening them; and when
-        // there are fewer panels than threads want.
-        let kept = (CACHED / (4 * self.inn.max(1))).max(WORTH_WIDENING);
-        let shared = (2 * pool.threads()).div_ceil(panels).min(rows / (2 * most)).max(1);
-        let cut = rows.div_ceil(rows.div_ceil(kept).max(shared)).next_multiple_of(most);
-        pool.run(panels * rows.div_ceil(cut), &|part| {
-            let (panel, first) = (part % panels, part / panels * cut);
-            let mut wide = WideChunk([0.0; CHUNK * PANEL]);
-            let mut start = 0;
-            loop {
-                let depth = CHUNK.min(self.inn - start);
-                let from = (panel * self.inn + start) * PANEL;
-                let values = match &self.data {
-                    Data::Single(data) => &data[from..from + depth * PANEL],
-                    Data::Half(data) => {
-                        widen(isa, self.ty, &data[from..from + depth * PANEL], &mut wide.0[..depth * PANEL]);
-                        &wide.0[..depth * PANEL]
-                    }
-                };
-                let tile = Tile {
-                    x: x[first * self.inn + start..].as_ptr(),
-                    x_stride: self.inn,
-                    x_step: 1,
-                    rows: cut.min(rows - first),
-                    panel: values.as_ptr().cast(),
-                    panel_stride: 0,
-                    depth,
-                    y: y.at(first * self.out + panel * PANEL),
-                    y_stride: self.out,
-                    width: PANEL.min(self.out - panel * PANEL),
-                    accumulate: start > 0,
-                };
-                // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-                unsafe { multiply_rows_of::<false>(isa, tile) };
-                start += depth;
-                if start == self.inn {
-                    break;
-                }
-            }
-        });
+        multiply_together_on(isa, [(self, y)], x, &mut Int8Rows::new(), pool);
     }
 
     /// The address of the first panel, and the bytes from one to the next.
@@ -254,15 +132,142 @@ impl Panels {
     }
 }
 
-/// The address of stored panels, shared by the parts that read them.
-struct Stored(*const u8);
+impl Product for Panels {
+    fn shape(&self) -> [usize; 2] {
+        [self.out, self.inn]
+    }
 
-// SAFETY: the parts only read, and the panels outlive the call.
-unsafe impl Sync for Stored {}
+    fn bytes(&self) -> usize {
+        match &self.data {
+            Data::Single(data) => data.len() * 4,
+            Data::Half(data) => data.len() * 2,
+        }
+    }
 
-impl Stored {
-    fn at(&self, bytes: usize) -> *const u8 {
-        self.0.wrapping_add(bytes)
+    fn decode_row(&self, o: usize, row: &mut [f32]) {
+        assert!(o < self.out, "row {o} of {}", self.out);
+        assert_eq!(row.len(), self.inn, "the row buffer");
+        let start = o / PANEL * self.inn * PANEL + o % PANEL;
+        for (k, value) in row.iter_mut().enumerate() {
+            let at = start + k * PANEL;
+            match &self.data {
+                Data::Single(data) => *value = data[at],
+                Data::Half(data) => widen(Isa::Portable, self.ty, &data[at..=at], std::slice::from_mut(value)),
+            }
+        }
+    }
+
+    fn parts(&self, isa: Isa, rows: usize, threads: usize) -> usize {
+        if rows <= direct_rows(isa) {
+            self.groups(isa, rows, threads).parts
+        } else {
+            self.out.div_ceil(PANEL) * rows.div_ceil(self.cut(isa, rows, threads))
+        }
+    }
+
+    unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
+        let (x, rows) = (input.values(), input.rows());
+        if rows <= direct_rows(isa) {
+            self.few_rows(isa, x, rows, y, (part, self.groups(isa, rows, threads)));
+        } else {
+            self.many_rows(isa, x, rows, y, (part, self.cut(isa, rows, threads)));
+        }
+    }
+}
+
+/// How few rows are shared: `groups` groups of `together` panels in `parts` parts.
+#[derive(Clone, Copy)]
+struct Groups {
+    together: usize,
+    groups: usize,
+    parts: usize,
+}
+
+impl Panels {
+    fn groups(&self, isa: Isa, rows: usize, threads: usize) -> Groups {
+        let panels = self.out.div_ceil(PANEL);
+        let small = rows * self.out * self.inn < SMALL;
+        let threads = if small { 1 } else { threads };
+        // As many panels together as hide the latency of the sums, but not fewer groups than threads.
+        let together = best_panels(isa, rows).min(panels.div_ceil(threads)).max(1);
+        let groups = panels.div_ceil(together);
+        let parts = if small { 1 } else { (self.bytes() / PART_BYTES).clamp(threads, 16 * threads).min(groups) };
+        Groups { together, groups, parts }
+    }
+
+    /// Rows are cut so that a piece of x stays in the second cache for all panels, but is worth widening them; and when
+    /// there are fewer panels than threads want.
+    fn cut(&self, isa: Isa, rows: usize, threads: usize) -> usize {
+        let most = most_rows(isa);
+        let kept = (CACHED / (4 * self.inn.max(1))).max(WORTH_WIDENING);
+        let shared = (2 * threads).div_ceil(self.out.div_ceil(PANEL)).min(rows / (2 * most)).max(1);
+        rows.div_ceil(rows.div_ceil(kept).max(shared)).next_multiple_of(most)
+    }
+
+    /// A part of one pass over the stored panels, widened in registers by each tile of rows.
+    fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, Groups)) {
+        let Groups { together, groups, parts } = cut;
+        let panels = self.out.div_ceil(PANEL);
+        let (start, each) = self.start_and_stride();
+        for group in part * groups / parts..(part + 1) * groups / parts {
+            let panel = group * together;
+            // The first tile brings the panels to the cache, the others find them there.
+            for (first, rows) in tiles(rows, most_rows(isa)) {
+                let tile = Tile {
+                    x: x[first * self.inn..].as_ptr(),
+                    x_stride: self.inn,
+                    x_step: 1,
+                    rows,
+                    panel: start.wrapping_add(panel * each),
+                    panel_stride: each,
+                    depth: self.inn,
+                    y: y.at(first * self.out + panel * PANEL),
+                    y_stride: self.out,
+                    width: (self.out - panel * PANEL).min(together * PANEL),
+                    accumulate: false,
+                };
+                // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
+                unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
+            }
+        }
+    }
+
+    /// A panel, piece by piece widened once each, times a cut of the rows.
+    fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, usize)) {
+        let panels = self.out.div_ceil(PANEL);
+        let (panel, first) = (part % panels, part / panels * cut);
+        let mut wide = WideChunk([0.0; CHUNK * PANEL]);
+        let mut start = 0;
+        loop {
+            let depth = CHUNK.min(self.inn - start);
+            let from = (panel * self.inn + start) * PANEL;
+            let values = match &self.data {
+                Data::Single(data) => &data[from..from + depth * PANEL],
+                Data::Half(data) => {
+                    widen(isa, self.ty, &data[from..from + depth * PANEL], &mut wide.0[..depth * PANEL]);
+                    &wide.0[..depth * PANEL]
+                }
+            };
+            let tile = Tile {
+                x: x[first * self.inn + start..].as_ptr(),
+                x_stride: self.inn,
+                x_step: 1,
+                rows: cut.min(rows - first),
+                panel: values.as_ptr().cast(),
+                panel_stride: 0,
+                depth,
+                y: y.at(first * self.out + panel * PANEL),
+                y_stride: self.out,
+                width: PANEL.min(self.out - panel * PANEL),
+                accumulate: start > 0,
+            };
+            // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+            unsafe { multiply_rows_of::<false>(isa, tile) };
+            start += depth;
+            if start == self.inn {
+                break;
+            }
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn span(rows: usize, stride: usize, length: usize) -> usize {
 /// The most rows that one call of a kernel over one panel takes.
 pub(crate) fn most_rows(isa: Isa) -> usize {
     match isa {
-        Isa::Avx512 => 12,
+        Isa::Avx512Vnni | Isa::Avx512 => 12,
         Isa::Avx2 => 3,
         Isa::Portable => 2,
     }
@@ -107,7 +107,7 @@ pub(crate) fn most_rows(isa: Isa) -> usize {
 /// The most rows for which each tile widens the stored values anew: measured to be no slower than widening once to memory.
 pub(crate) fn direct_rows(isa: Isa) -> usize {
     match isa {
-        Isa::Avx512 => 48,
+        Isa::Avx512Vnni | Isa::Avx512 => 48,
         Isa::Avx2 => 6,
         Isa::Portable => 2,
     }
@@ -116,8 +116,8 @@ pub(crate) fn direct_rows(isa: Isa) -> usize {
 /// How many neighbouring panels a call takes at best for `rows` rows: enough independent sums to hide their latency.
 pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
     match (isa, rows) {
-        (Isa::Avx512, 1) => 4,
-        (Isa::Avx512, 2..=3) | (Isa::Avx2, 1) => 2,
+        (Isa::Avx512Vnni | Isa::Avx512, 1) => 4,
+        (Isa::Avx512Vnni | Isa::Avx512, 2..=3) | (Isa::Avx2, 1) => 2,
         _ => 1,
     }
 }
@@ -155,7 +155,7 @@ pub(crate) unsafe fn multiply_tile<const TY: u8, const FAR: bool, const ACROSS: 
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::multiply::<TY, FAR, ACROSS>(panels, tile),
+            Isa::Avx512Vnni | Isa::Avx512 => avx512::multiply::<TY, FAR, ACROSS>(panels, tile),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::multiply::<TY, FAR, ACROSS>(panels, tile),
             _ => portable::multiply::<TY>(panels, tile),

@@ -3,6 +3,7 @@
 use crate::weight::{Exact, Weight};
 use pare_kernels::panels::{PanelType, Panels};
 use pare_kernels::pool::Pool;
+use pare_kernels::product::Product;
 
 /// A weight `[out, in]` repacked into panels of 32 outputs.
 #[derive(Debug)]
