@@ -1,5 +1,6 @@
 //! The block-quantised and half-width storages of GGUF, decoded to f32 exactly as `ggml` defines them.
 
+pub(crate) mod codes;
 mod k;
 mod plain;
 

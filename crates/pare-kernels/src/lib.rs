@@ -15,6 +15,7 @@ mod memory;
 pub mod panels;
 pub mod pool;
 pub mod product;
+pub mod quant;
 #[cfg(test)]
 mod reference;
 pub mod rows;
@@ -28,5 +29,6 @@ pub use isa::Isa;
 pub use panels::{PanelType, Panels};
 pub use pool::Pool;
 pub use product::{Input, Product, multiply_together};
+pub use quant::QuantPanels;
 pub use rows::{RowSource, multiply_rows};
 pub use shared::Shared;

@@ -11,6 +11,7 @@ pub(crate) trait Plain: Copy {}
 
 impl Plain for f32 {}
 impl Plain for u16 {}
+impl Plain for u8 {}
 
 /// A fixed number of values, zero at first, aligned to 64 bytes at least.
 pub(crate) struct Aligned<T: Plain> {

@@ -4,13 +4,18 @@ use super::plain::half_at;
 
 /// The 6-bit scale and minimum of group `group` of 8, packed in 12 bytes.
 #[inline(always)]
-fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
-    let (scale, minimum) = if group < 4 {
+pub(super) fn packed_scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
+    if group < 4 {
         (packed[group] & 0x3f, packed[group + 4] & 0x3f)
     } else {
         let low = packed[group + 4];
         ((low & 0x0f) | (packed[group - 4] >> 2 & 0x30), (low >> 4) | (packed[group] >> 2 & 0x30))
-    };
+    }
+}
+
+#[inline(always)]
+fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
+    let (scale, minimum) = packed_scale_and_minimum(packed, group);
     (f32::from(scale), f32::from(minimum))
 }
 
