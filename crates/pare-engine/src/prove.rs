@@ -158,6 +158,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),
         speed: true,
         pack: packed_as(made.dtype),
+        text_as_packed: false,
     };
     let figures = verify(&entries, &measures, work)?;
     let samples = samples(bundle, &result.model, &job.recipe.name, proof, work)?;

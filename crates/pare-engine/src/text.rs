@@ -62,14 +62,15 @@ impl Text {
             Purpose::Verification => "verification",
         };
         let origin = format!("{sequences} x {length} tokens written by the model itself ({what} seed {seed})");
-        let name = format!("{}-{what}-{seed}-{first}-{sequences}x{length}.tokens", fingerprint(model));
+        // The 2 is for the arithmetic: a text written in another is another text.
+        let name = format!("2-{}-{what}-{seed}-{first}-{sequences}x{length}.tokens", fingerprint(model));
         let path = cache::directory()?.join("text").join(name);
         if let Some(sequences) = read_tokens(&path, amount, model.architecture.vocab) {
             return Ok(Self { sequences, origin });
         }
         let stream = seed.wrapping_mul(2).wrapping_add(u64::from(purpose == Purpose::Verification));
         // A step computes one row per sequence: packed weights are read once for all of them.
-        let packed = model.packed(PackAs::Exact, work.pool);
+        let packed = model.packed(PackAs::Stored, work.pool);
         let texts = write_sequences(&packed, first, sequences, length, SELF_WRITTEN, stream, work)?;
         write_tokens(&path, &texts).map_err(|source| Error::Io { path: path.display().to_string(), source })?;
         Ok(Self { sequences: texts, origin })

@@ -36,6 +36,8 @@ pub struct Measures<'a> {
     pub speed: bool,
     /// Type of the weights where few rows at a time are computed (probes and speed): one type for all, so that speeds compare.
     pub pack: PackAs,
+    /// Whether the text is measured with the packed weights too, else with the values as they are.
+    pub text_as_packed: bool,
 }
 
 /// Figures of all entries. The first entry is the reference of ratios and divergences.
@@ -49,15 +51,19 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
     if cut.is_empty() {
         return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
     }
-    let on_text = on_text(&models, &cut, work)?;
-    let reference = on_text.first().and_then(|figures| figures.perplexity.value());
+    let unpacked = if measures.text_as_packed { None } else { Some(on_text(&models, &cut, work)?) };
 
     // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
-    let packed: Vec<Model> = if measures.speed || measures.probes.is_some() {
+    let packed: Vec<Model> = if measures.speed || measures.probes.is_some() || measures.text_as_packed {
         models.iter().map(|model| model.packed(measures.pack, work.pool)).collect()
     } else {
         Vec::new()
     };
+    let on_text = match unpacked {
+        Some(figures) => figures,
+        None => on_text(&packed.iter().collect::<Vec<_>>(), &cut, work)?,
+    };
+    let reference = on_text.first().and_then(|figures| figures.perplexity.value());
     let speeds = if measures.speed { speed::measure(&packed.iter().collect::<Vec<_>>(), work)? } else { Vec::new() };
     let mut figures = Vec::new();
     for (index, (entry, on_text)) in entries.iter().zip(&on_text).enumerate() {

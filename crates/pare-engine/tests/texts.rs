@@ -69,7 +69,7 @@ fn a_cached_text_is_read_back_and_a_broken_one_written_anew() {
         let first = write();
         let file = cached(cache).remove(0);
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(name, format!("{}-calibration-5-3-5x24.tokens", fingerprint(&model)));
+        assert_eq!(name, format!("2-{}-calibration-5-3-5x24.tokens", fingerprint(&model)));
         let sound = fs::read(&file).unwrap();
         // Another token in the file is what is then read: the text came from there.
         let mut changed = sound.clone();

@@ -113,7 +113,8 @@ impl KvBlock {
         let steps = tokens.div_ceil(step);
         let tiles = steps * self.groups();
         let threads = pool.threads().min(tiles);
-        scratch.prepare(threads, step.min(tokens) * heads, self.head_dim(), first + tokens);
+        // For as far as the cache reaches, so that decoding grows nothing token by token.
+        scratch.prepare(threads, step.min(tokens) * heads, self.head_dim(), self.capacity());
         let (desks, out) = (Shared::new(&mut scratch.desks), Shared::new(out));
         let next = AtomicUsize::new(0);
         pool.run(threads, &|part| {
@@ -161,7 +162,7 @@ impl KvBlock {
         assert!(heads > 0 && self.head_dim() > 0, "attention without heads");
         self.check_positions(first, tokens);
         let step = tokens_per_tile(heads);
-        scratch.prepare(1, step.min(tokens) * heads, self.head_dim(), first + tokens);
+        scratch.prepare(1, step.min(tokens) * heads, self.head_dim(), self.capacity());
         let out = std::cell::RefCell::new(out);
         let rows = Rows { isa: Isa::detect(), queries, strides: [query_stride, out_stride], first, heads, scale };
         for token in (0..tokens).step_by(step) {

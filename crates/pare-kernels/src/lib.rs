@@ -5,6 +5,7 @@
 //! layout, tile, number of rows and number of threads gives the same bits.
 
 pub mod attention;
+pub mod block_diagonal;
 pub mod blocks;
 mod convert;
 pub mod elementwise;
@@ -23,6 +24,7 @@ mod shared;
 pub mod tile;
 
 pub use attention::{AttentionScratch, KvBlock};
+pub use block_diagonal::BlockDiagonal;
 pub use blocks::BlockType;
 pub use int8::Int8Rows;
 pub use isa::Isa;
@@ -31,4 +33,4 @@ pub use pool::Pool;
 pub use product::{Input, Product, multiply_together};
 pub use quant::QuantPanels;
 pub use rows::{RowSource, multiply_rows};
-pub use shared::Shared;
+pub use shared::{Shared, each_row};

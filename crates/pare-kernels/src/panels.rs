@@ -232,6 +232,39 @@ impl Panels {
         }
     }
 
+    /// Some columns of longer rows: `x` and `y` each with the distance of its rows.
+    ///
+    /// # Safety
+    /// The machine has `isa`; `in` values from `x` and `out` values from `y` are valid in each row, and nobody else uses the latter.
+    pub(crate) unsafe fn multiply_columns(
+        &self,
+        isa: Isa,
+        (x, x_stride): (*const f32, usize),
+        rows: usize,
+        (y, y_stride): (*mut f32, usize),
+    ) {
+        let (start, each) = self.start_and_stride();
+        for panel in 0..self.out.div_ceil(PANEL) {
+            for (first, rows) in tiles(rows, most_rows(isa)) {
+                let tile = Tile {
+                    x: x.wrapping_add(first * x_stride),
+                    x_stride,
+                    x_step: 1,
+                    rows,
+                    panel: start.wrapping_add(panel * each),
+                    panel_stride: each,
+                    depth: self.inn,
+                    y: y.wrapping_add(first * y_stride + panel * PANEL),
+                    y_stride,
+                    width: (self.out - panel * PANEL).min(PANEL),
+                    accumulate: false,
+                };
+                // SAFETY: the caller's promise.
+                unsafe { multiply_stored(isa, self.ty, 1, tile) };
+            }
+        }
+    }
+
     /// A panel, piece by piece widened once each, times a cut of the rows.
     fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, usize)) {
         let panels = self.out.div_ceil(PANEL);

@@ -32,6 +32,8 @@ use form::Form;
 
 /// Panel bytes that are worth a part of their own.
 const PART_BYTES: usize = 1 << 15;
+/// Bytes of a panel that the first cache keeps beside the rows of a tile.
+const PIECE_BYTES: usize = 20 << 10;
 /// Bytes of rows that the second cache keeps beside the rest.
 const CACHED: usize = 1 << 18;
 
@@ -56,7 +58,9 @@ struct Tile {
     x: *const i8,
     scales: *const f32,
     sums: *const [i32; 2],
-    /// Blocks of a row, which is also the distance of rows.
+    /// Blocks from one row to the next.
+    stride: usize,
+    /// Blocks to multiply: the first of the panel and of the rows.
     blocks: usize,
     rows: usize,
     panel: *const u8,
@@ -64,6 +68,8 @@ struct Tile {
     y: *mut f32,
     y_stride: usize,
     width: usize,
+    /// Whether the sums go on from `y`, else from zero.
+    accumulate: bool,
 }
 
 impl QuantPanels {
@@ -143,23 +149,32 @@ impl Product for QuantPanels {
         let groups = panels.div_ceil(together);
         let (first, group) = (part / groups * cut, part % groups);
         let (x, blocks) = (input.int8(), self.inn / BLOCK);
+        let rows = cut.min(input.rows() - first);
+        // Several tiles of rows find a piece of the panel in the first cache; a single one reads it through.
+        let piece = if rows <= most_rows(isa) { blocks } else { self.form.blocks_in(PIECE_BYTES) };
         for panel in group * together..panels.min((group + 1) * together) {
-            for (row, rows) in tiles(cut.min(input.rows() - first), most_rows(isa)) {
-                let row = first + row;
-                let tile = Tile {
-                    x: x.quants()[row * blocks * BLOCK..].as_ptr(),
-                    scales: x.scales()[row * blocks..].as_ptr(),
-                    sums: x.sums()[row * blocks..].as_ptr(),
-                    blocks,
-                    rows,
-                    panel: self.data[panel * self.panel_bytes..].as_ptr(),
-                    offset: self.form.offset(),
-                    y: y.at(row * self.out + panel * PANEL),
-                    y_stride: self.out,
-                    width: PANEL.min(self.out - panel * PANEL),
-                };
-                // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-                unsafe { multiply(isa, self.form, tile) };
+            let bytes = &self.data[panel * self.panel_bytes..][..self.panel_bytes];
+            for start in (0..blocks).step_by(piece.max(1)) {
+                for (row, rows) in tiles(rows, most_rows(isa)) {
+                    let row = first + row;
+                    let at = row * blocks + start;
+                    let tile = Tile {
+                        x: x.quants()[at * BLOCK..].as_ptr(),
+                        scales: x.scales()[at..].as_ptr(),
+                        sums: x.sums()[at..].as_ptr(),
+                        stride: blocks,
+                        blocks: piece.min(blocks - start),
+                        rows,
+                        panel: bytes[self.form.panel_bytes(start)..].as_ptr(),
+                        offset: self.form.offset(),
+                        y: y.at(row * self.out + panel * PANEL),
+                        y_stride: self.out,
+                        width: PANEL.min(self.out - panel * PANEL),
+                        accumulate: start > 0,
+                    };
+                    // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+                    unsafe { multiply(isa, self.form, tile) };
+                }
             }
         }
     }

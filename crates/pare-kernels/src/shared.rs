@@ -1,6 +1,27 @@
 //! A slice that several threads write at once, each its own elements.
 
+use crate::pool::Pool;
 use std::marker::PhantomData;
+
+/// Values that one part of [`each_row`] takes at least: less is not worth a thread.
+const PIECE: usize = 1 << 13;
+
+/// `job(t, row)` for each row of `rows` `[T, width]`, shared by threads when there are enough values. No allocation.
+///
+/// # Panics
+/// When `rows` is not whole rows.
+pub fn each_row(rows: &mut [f32], width: usize, pool: &Pool, job: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let count = rows.len().checked_div(width).unwrap_or(0);
+    assert_eq!(rows.len(), count * width, "{} values in rows of {width}", rows.len());
+    let each = PIECE.div_ceil(width.max(1));
+    let rows = Shared::new(rows);
+    pool.run(count.div_ceil(each), &|part| {
+        for t in part * each..count.min((part + 1) * each) {
+            // SAFETY: each row belongs to one part.
+            job(t, unsafe { rows.slice_mut(t * width, width) });
+        }
+    });
+}
 
 /// The address of a mutable slice, for jobs that write disjoint elements of it.
 #[derive(Clone, Copy)]

@@ -8,11 +8,14 @@ use crate::block::{Attention, Block, Ffn, Mixer};
 use crate::model::{Architecture, Model};
 use crate::rope::RopeTable;
 use crate::site::Point;
+use crate::weight::{Workspace, apply_together};
 use pare_kernels::attention::{AttentionScratch, KvBlock};
+use pare_kernels::each_row;
 use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
 use pare_kernels::pool::Pool;
+use std::sync::Mutex;
 
-/// Consecutive tokens of one sequence.
+/// Consecutive tokens of one sequence, which has one segment in a batch at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Which of the caches belongs to the sequence.
@@ -78,8 +81,10 @@ pub struct Scratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     part: Vec<f32>,
-    attention: AttentionScratch,
+    /// One for each segment of a batch.
+    attention: Vec<AttentionScratch>,
     rope: RopeTable,
+    work: Workspace,
 }
 
 impl Scratch {
@@ -94,8 +99,9 @@ impl Scratch {
             gate: Vec::new(),
             up: Vec::new(),
             part: Vec::new(),
-            attention: AttentionScratch::new(),
+            attention: Vec::new(),
             rope: RopeTable::new(&architecture.rope, architecture.head_dim),
+            work: Workspace::new(),
         }
     }
 }
@@ -108,10 +114,14 @@ fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
-fn norm_rows(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
-    for (x, y) in x.chunks_exact(gain.len()).zip(y.chunks_exact_mut(gain.len())) {
-        rms_norm(x, gain, eps, y);
-    }
+fn norm_rows(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32], pool: &Pool) {
+    let width = gain.len();
+    each_row(y, width, pool, &|row, y| rms_norm(&x[row * width..(row + 1) * width], gain, eps, y));
+}
+
+/// `y += x`, rows of `width` values.
+fn add_rows(y: &mut [f32], x: &[f32], width: usize, pool: &Pool) {
+    each_row(y, width, pool, &|row, y| add(y, &x[row * width..(row + 1) * width]));
 }
 
 /// Everything a block needs besides its weights.
@@ -174,46 +184,82 @@ impl Attention {
         let (query_width, key_width) = (self.heads * head_dim, self.groups * head_dim);
 
         let normed = room(&mut scratch.normed, tokens * hidden);
-        norm_rows(x, &self.norm, architecture.norm_eps, normed);
+        norm_rows(x, &self.norm, architecture.norm_eps, normed, pool);
         if let Some(observer) = observer {
             observer.input(index, Point::AttentionIn, normed, hidden);
         }
         let queries = room(&mut scratch.queries, tokens * query_width);
         let keys = room(&mut scratch.keys, tokens * key_width);
         let values = room(&mut scratch.values, tokens * key_width);
-        self.q.apply(normed, queries, pool);
-        self.k.apply(normed, keys, pool);
-        self.v.apply(normed, values, pool);
+        let maps = [(&self.q, &mut *queries), (&self.k, &mut *keys), (&self.v, &mut *values)];
+        apply_together(maps, normed, &mut scratch.work, pool);
 
-        let reach = segments.iter().map(|segment| segment.start + segment.len).max().unwrap_or(0);
-        scratch.rope.reserve(reach);
+        // As far as the caches reach, so that decoding grows nothing token by token.
+        let room_for = |segment: &Segment| caches[segment.sequence].capacity().max(segment.start + segment.len);
+        scratch.rope.reserve(segments.iter().map(room_for).max().unwrap_or(0));
+        let rope = &scratch.rope;
+        let (eps, positions) = (architecture.norm_eps, Positions(segments));
+        each_row(queries, query_width, pool, &|row, query| {
+            turn_heads(query, self.q_norm.as_deref(), eps, rope.at(positions.of(row)));
+        });
+        each_row(keys, key_width, pool, &|row, key| {
+            turn_heads(key, self.k_norm.as_deref(), eps, rope.at(positions.of(row)));
+        });
         let mixed = room(&mut scratch.mixed, tokens * query_width);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let mut first_row = 0;
-        for segment in segments {
-            let cache = &mut caches[segment.sequence].blocks[slot];
+        let (queries, keys, values) = (&*queries, &*keys, &*values);
+        let mix = |first_row: usize, segment: &Segment, cache: &mut KvBlock, scratch: &mut _, mixed: &mut [f32]| {
             cache.truncate(segment.start);
-            for offset in 0..segment.len {
-                let (row, position) = (first_row + offset, segment.start + offset);
-                let turn = scratch.rope.at(position);
-                let query = &mut queries[row * query_width..(row + 1) * query_width];
-                turn_heads(query, self.q_norm.as_deref(), architecture.norm_eps, turn);
-                let key = &mut keys[row * key_width..(row + 1) * key_width];
-                turn_heads(key, self.k_norm.as_deref(), architecture.norm_eps, turn);
-                cache.append(position, key, &values[row * key_width..(row + 1) * key_width]);
-            }
-            let rows = first_row * query_width..(first_row + segment.len) * query_width;
+            let of = |width: usize| first_row * width..(first_row + segment.len) * width;
+            cache.extend(&keys[of(key_width)], &values[of(key_width)]);
+            let scale = 1.0 / (head_dim as f32).sqrt();
             let heads_per_group = self.heads / self.groups;
-            let (queries, mixed) = (&queries[rows.clone()], &mut mixed[rows]);
-            cache.attend(queries, segment.start, heads_per_group, scale, &mut scratch.attention, mixed, pool);
-            first_row += segment.len;
+            cache.attend(&queries[of(query_width)], segment.start, heads_per_group, scale, scratch, mixed, pool);
+        };
+        if scratch.attention.len() < segments.len() {
+            scratch.attention.resize_with(segments.len(), AttentionScratch::new);
         }
+        if let ([segment], Some(scratch)) = (segments, scratch.attention.first_mut()) {
+            mix(0, segment, &mut caches[segment.sequence].blocks[slot], scratch, mixed);
+        } else {
+            // Sequences are independent: threads take them one by one.
+            let mut blocks: Vec<Option<&mut KvBlock>> =
+                caches.iter_mut().map(|cache| cache.blocks.get_mut(slot)).collect();
+            let (mut first_row, mut rest) = (0, mixed);
+            let mut jobs = Vec::with_capacity(segments.len());
+            for (segment, scratch) in segments.iter().zip(&mut scratch.attention) {
+                let (own, others) = rest.split_at_mut(segment.len * query_width);
+                let cache = blocks[segment.sequence].take().expect("a sequence has one segment in a batch");
+                jobs.push(Mutex::new((first_row, segment, cache, scratch, own)));
+                (first_row, rest) = (first_row + segment.len, others);
+            }
+            pool.run(jobs.len(), &|job| {
+                let mut job = jobs[job].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let (first_row, segment, cache, scratch, own) = &mut *job;
+                mix(*first_row, segment, cache, scratch, own);
+            });
+        }
+        let mixed = &scratch.mixed[..tokens * query_width];
         if let Some(observer) = observer {
             observer.input(index, Point::AttentionOut, mixed, query_width);
         }
         let part = room(&mut scratch.part, tokens * hidden);
-        self.o.apply(mixed, part, pool);
-        add(x, part);
+        self.o.apply(mixed, part, &mut scratch.work, pool);
+        add_rows(x, part, hidden, pool);
+    }
+}
+
+/// Where the rows of a batch stand in their sequences.
+struct Positions<'a>(&'a [Segment]);
+
+impl Positions<'_> {
+    fn of(&self, mut row: usize) -> usize {
+        for segment in self.0 {
+            if row < segment.len {
+                return segment.start + row;
+            }
+            row -= segment.len;
+        }
+        row
     }
 }
 
@@ -244,21 +290,20 @@ impl Ffn {
         let tokens = x.len() / hidden;
         let width = self.width();
         let normed = room(&mut scratch.normed, tokens * hidden);
-        norm_rows(x, &self.norm, architecture.norm_eps, normed);
+        norm_rows(x, &self.norm, architecture.norm_eps, normed, pool);
         if let Some(observer) = observer {
             observer.input(index, Point::FfnIn, normed, hidden);
         }
         let gate = room(&mut scratch.gate, tokens * width);
         let up = room(&mut scratch.up, tokens * width);
-        self.gate.apply(normed, gate, pool);
-        self.up.apply(normed, up, pool);
-        silu_product(gate, up);
+        apply_together([(&self.gate, &mut *gate), (&self.up, &mut *up)], normed, &mut scratch.work, pool);
+        each_row(gate, width, pool, &|row, gate| silu_product(gate, &up[row * width..(row + 1) * width]));
         if let Some(observer) = observer {
             observer.input(index, Point::FfnOut, gate, width);
         }
         let part = room(&mut scratch.part, tokens * hidden);
-        self.down.apply(gate, part, pool);
-        add(x, part);
+        self.down.apply(gate, part, &mut scratch.work, pool);
+        add_rows(x, part, hidden, pool);
     }
 }
 
@@ -323,23 +368,30 @@ impl<'m> Runner<'m> {
             let x = &self.hidden[row * width..(row + 1) * width];
             rms_norm(x, &self.model.final_norm, self.model.architecture.norm_eps, normed);
         }
-        project(self.model, normed, room(&mut self.logits, rows.len() * self.model.architecture.vocab), self.pool)
+        let logits = room(&mut self.logits, rows.len() * self.model.architecture.vocab);
+        project(self.model, normed, logits, &mut self.scratch.work, self.pool)
     }
 }
 
 /// Logits `[T, V]` of rows of the residual stream after the last block, `[T, C]`.
 pub fn logits_of(model: &Model, x: &[f32], pool: &Pool) -> Vec<f32> {
     let mut normed = vec![0.0; x.len()];
-    norm_rows(x, &model.final_norm, model.architecture.norm_eps, &mut normed);
+    norm_rows(x, &model.final_norm, model.architecture.norm_eps, &mut normed, pool);
     let mut logits = vec![0.0; x.len() / model.architecture.hidden * model.architecture.vocab];
-    project(model, &normed, &mut logits, pool);
+    project(model, &normed, &mut logits, &mut Workspace::new(), pool);
     logits
 }
 
-fn project<'l>(model: &Model, normed: &[f32], logits: &'l mut [f32], pool: &Pool) -> &'l mut [f32] {
+fn project<'l>(
+    model: &Model,
+    normed: &[f32],
+    logits: &'l mut [f32],
+    work: &mut Workspace,
+    pool: &Pool,
+) -> &'l mut [f32] {
     match &model.head {
-        Some(head) => head.apply(normed, logits, pool),
-        None => model.embedding.multiply(normed, logits, pool),
+        Some(head) => head.apply(normed, logits, work, pool),
+        None => model.embedding.multiply(normed, logits, work, pool),
     }
     logits
 }

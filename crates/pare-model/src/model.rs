@@ -49,7 +49,9 @@ pub struct Model {
 /// The type into which weights are repacked for running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackAs {
-    /// The smallest type that holds every stored value exactly: the result is the model as stored.
+    /// Quantised blocks stay what they are, and are multiplied with rows rounded to 8 bits; everything else as [`PackAs::Exact`].
+    Stored,
+    /// The smallest type that holds every stored value exactly, multiplied with rows in f32.
     Exact,
     /// This type, rounding where it must.
     Type(PanelType),
@@ -95,13 +97,7 @@ impl Model {
     /// The same model with its weights repacked for the decode kernel.
     #[must_use]
     pub fn packed(&self, pack: PackAs, pool: &Pool) -> Self {
-        let repack = |weight: &Arc<dyn Weight>| -> Arc<dyn Weight> {
-            let ty = match pack {
-                PackAs::Exact => Packed::exact_type(weight.as_ref()),
-                PackAs::Type(ty) => ty,
-            };
-            Arc::new(Packed::pack(weight.as_ref(), ty, pool))
-        };
+        let repack = |weight: &Arc<dyn Weight>| repack(weight, pack, pool);
         let mut model = self.clone();
         // An untied embedding is only looked up, row by row: repacking it would cost memory and gain nothing.
         match &mut model.head {
@@ -117,4 +113,25 @@ impl Model {
         }
         model
     }
+}
+
+/// One weight of [`Model::packed`].
+fn repack(weight: &Arc<dyn Weight>, pack: PackAs, pool: &Pool) -> Arc<dyn Weight> {
+    if let Some(whole) = weight.repacked(&|part| repack(part, pack, pool)) {
+        return whole;
+    }
+    // What is packed already has lost its file, not its values.
+    if pack == PackAs::Stored && weight.product().is_some() {
+        return Arc::clone(weight);
+    }
+    if let (PackAs::Stored, Some(stored)) = (pack, weight.as_stored())
+        && let Some(packed) = Packed::blocks(stored, pool)
+    {
+        return Arc::new(packed);
+    }
+    let ty = match pack {
+        PackAs::Stored | PackAs::Exact => Packed::exact_type(weight.as_ref()),
+        PackAs::Type(ty) => ty,
+    };
+    Arc::new(Packed::pack(weight.as_ref(), ty, pool))
 }

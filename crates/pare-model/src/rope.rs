@@ -58,6 +58,9 @@ impl RopeTable {
     /// Makes sure that positions `0..positions` are there.
     pub fn reserve(&mut self, positions: usize) {
         let pairs = self.frequencies.len().max(1);
+        let missing = (positions * pairs).saturating_sub(self.cosines.len());
+        self.cosines.reserve(missing);
+        self.sines.reserve(missing);
         for position in self.cosines.len() / pairs..positions {
             for frequency in &self.frequencies {
                 let (sine, cosine) = (position as f64 * frequency).sin_cos();

@@ -7,4 +7,5 @@ mod families;
 mod passes;
 mod plans;
 mod removal;
+mod storages;
 mod tiny;

@@ -1,6 +1,8 @@
 //! The command line, as clap sees it.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pare_kernels::panels::PanelType;
+use pare_model::model::PackAs;
 use std::path::PathBuf;
 
 /// Find what is redundant in a language model, remove it, and prove what was kept.
@@ -43,6 +45,34 @@ pub(crate) enum Command {
     },
     /// Write the logits of given prompts, for comparison with other programs
     Logits(Logits),
+}
+
+/// How weights are repacked for running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// Quantised blocks stay as they are and their inputs are rounded to 8 bits; everything else as exact
+    Stored,
+    /// The smallest plain type that holds every stored value, inputs in f32
+    Exact,
+    /// f32, inputs in f32
+    F32,
+    /// f16, rounding where it must, inputs in f32
+    F16,
+    /// bf16, rounding where it must, inputs in f32
+    Bf16,
+}
+
+impl Weights {
+    /// The library's name for it.
+    pub(crate) fn pack(self) -> PackAs {
+        match self {
+            Weights::Stored => PackAs::Stored,
+            Weights::Exact => PackAs::Exact,
+            Weights::F32 => PackAs::Type(PanelType::F32),
+            Weights::F16 => PackAs::Type(PanelType::F16),
+            Weights::Bf16 => PackAs::Type(PanelType::Bf16),
+        }
+    }
 }
 
 /// Text options that several commands share.
@@ -138,6 +168,9 @@ pub(crate) struct Eval {
     /// Do not measure speed
     #[arg(long)]
     pub(crate) no_speed: bool,
+    /// How weights are repacked for running: quality and speed are measured in the same arithmetic
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Weights::Stored)]
+    pub(crate) weights: Weights,
     #[command(flatten)]
     pub(crate) texts: Texts,
     /// Print JSON
@@ -176,9 +209,9 @@ pub(crate) struct Run {
     /// Do not stop at the end-of-text token
     #[arg(long)]
     pub(crate) ignore_end: bool,
-    /// Type into which weights are repacked: exact keeps every stored value
-    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = ["exact", "f32", "f16", "bf16"])]
-    pub(crate) weights: String,
+    /// How weights are repacked for running
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Weights::Stored)]
+    pub(crate) weights: Weights,
     /// Print JSON with the text and the figures
     #[arg(long)]
     pub(crate) json: bool,

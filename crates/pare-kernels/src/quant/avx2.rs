@@ -25,6 +25,18 @@ pub(super) unsafe fn multiply(form: Form, tile: Tile) {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
     let mut acc = [[_mm256_setzero_ps(); 4]; MR];
+    let row = |r: usize| {
+        // SAFETY: the row's first `width` values, which nobody else uses.
+        unsafe { std::slice::from_raw_parts_mut(tile.y.add(r * tile.y_stride), tile.width) }
+    };
+    if tile.accumulate {
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let mut values = [0.0f32; PANEL];
+            values[..tile.width].copy_from_slice(row(r));
+            // SAFETY: 8 values each.
+            *acc = [0, 8, 16, 24].map(|at| unsafe { _mm256_loadu_ps(values[at..].as_ptr()) });
+        }
+    }
     let (mut at, mut head) = (tile.panel, tile.panel);
     let passes = if FORM == form::HALVES { 2 } else { 1 };
     for b in 0..tile.blocks {
@@ -46,7 +58,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
                 for (r, (acc, dots)) in acc.iter_mut().zip(dots).enumerate() {
                     // SAFETY: block `b` of row `r`.
                     let (scale, sums) = unsafe {
-                        let at = r * tile.blocks + b;
+                        let at = r * tile.stride + b;
                         (*tile.scales.add(at), *tile.sums.add(at))
                     };
                     let d = _mm256_mul_ps(d, _mm256_set1_ps(scale));
@@ -66,9 +78,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
             // SAFETY: 8 values.
             unsafe { _mm256_storeu_ps(values.as_mut_ptr().wrapping_add(quarter * 8), *acc) };
         }
-        // SAFETY: the row's first `width` values.
-        let y = unsafe { std::slice::from_raw_parts_mut(tile.y.add(r * tile.y_stride), tile.width) };
-        y.copy_from_slice(&values[..tile.width]);
+        row(r).copy_from_slice(&values[..tile.width]);
     }
 }
 
@@ -83,7 +93,7 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
     let mut dots = [_mm256_setzero_si256(); MR];
     // SAFETY: the caller's promise.
     let four = |r: usize, group: usize| unsafe {
-        let at = tile.x.add((r * tile.blocks + b) * BLOCK + group * 4);
+        let at = tile.x.add((r * tile.stride + b) * BLOCK + group * 4);
         _mm256_set1_epi32(at.cast::<i32>().read_unaligned())
     };
     // SAFETY: the caller's promise.
@@ -125,7 +135,7 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
     if FORM != form::SIGNED && !form::has_minimum(FORM) {
         for (r, dots) in dots.iter_mut().enumerate() {
             // SAFETY: block `b` of row `r`.
-            let sums = unsafe { *tile.sums.add(r * tile.blocks + b) };
+            let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
             let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
             *dots = _mm256_sub_epi32(*dots, _mm256_set1_epi32(tile.offset * sum));
         }

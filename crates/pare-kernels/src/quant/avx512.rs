@@ -28,7 +28,17 @@ pub(super) unsafe fn multiply(form: Form, tile: Tile) {
 /// As [`multiply`], with `MR` rows.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,fma,f16c")]
 unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
+    let masks = [0, 16].map(|from| ((1u32 << tile.width.saturating_sub(from).min(16)) - 1) as __mmask16);
     let mut acc = [[_mm512_setzero_ps(); 2]; MR];
+    if tile.accumulate {
+        for (r, acc) in acc.iter_mut().enumerate() {
+            for half in 0..2 {
+                let y = tile.y.wrapping_add(r * tile.y_stride + half * 16);
+                // SAFETY: the mask leaves only the row's first `width` values.
+                acc[half] = unsafe { _mm512_maskz_loadu_ps(masks[half], y) };
+            }
+        }
+    }
     let (mut at, mut head) = (tile.panel, tile.panel);
     let low = _mm512_set1_epi8(0x0f);
     // Halves are two sums of 16 inputs, everything else is one of 32.
@@ -48,7 +58,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
             let mut dots = [[_mm512_setzero_si512(); 2]; MR];
             for (r, dots) in dots.iter_mut().enumerate() {
                 // SAFETY: block `b` of row `r`.
-                let sums = unsafe { *tile.sums.add(r * tile.blocks + b) };
+                let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
                 let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
                 if !form::has_minimum(FORM) {
                     *dots = [_mm512_set1_epi32(-tile.offset * sum); 2];
@@ -83,7 +93,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
             for (r, (acc, dots)) in acc.iter_mut().zip(&dots).enumerate() {
                 // SAFETY: block `b` of row `r`.
                 let (scale, sums) = unsafe {
-                    let at = r * tile.blocks + b;
+                    let at = r * tile.stride + b;
                     (*tile.scales.add(at), *tile.sums.add(at))
                 };
                 let s = _mm512_set1_ps(scale);
@@ -102,10 +112,9 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
     }
     for (r, acc) in acc.iter().enumerate() {
         for (half, acc) in acc.iter().enumerate() {
-            let lanes = tile.width.saturating_sub(half * 16).min(16);
             let y = tile.y.wrapping_add(r * tile.y_stride + half * 16);
             // SAFETY: the mask leaves only the row's first `width` values.
-            unsafe { _mm512_mask_storeu_ps(y, ((1u32 << lanes) - 1) as __mmask16, *acc) };
+            unsafe { _mm512_mask_storeu_ps(y, masks[half], *acc) };
         }
     }
 }
@@ -117,7 +126,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,fma,f16c")]
 #[inline]
 unsafe fn four(tile: &Tile, r: usize, b: usize, group: usize) -> __m512i {
-    let at = tile.x.wrapping_add((r * tile.blocks + b) * BLOCK + group * 4);
+    let at = tile.x.wrapping_add((r * tile.stride + b) * BLOCK + group * 4);
     // SAFETY: the caller's promise.
     _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
 }

@@ -130,6 +130,13 @@ impl Form {
         let form = self as u8;
         blocks.div_ceil(SUPER) * head_bytes(form) + blocks * (scale_bytes(form) + code_bytes(form))
     }
+
+    /// Blocks that have about so many bytes: whole blocks of 256.
+    pub(super) fn blocks_in(self, bytes: usize) -> usize {
+        let form = self as u8;
+        let eight = head_bytes(form) + SUPER * (scale_bytes(form) + code_bytes(form));
+        (bytes / eight).max(1) * SUPER
+    }
 }
 
 /// Where in the codes of a block the code of `input` and `lane` is, and whether it is the upper half of its byte.

@@ -11,24 +11,28 @@ pub(super) unsafe fn multiply(form: Form, tile: Tile) {
     let (panel, x, scales, sums) = unsafe {
         (
             std::slice::from_raw_parts(tile.panel, form.panel_bytes(tile.blocks)),
-            std::slice::from_raw_parts(tile.x, tile.rows * tile.blocks * BLOCK),
-            std::slice::from_raw_parts(tile.scales, tile.rows * tile.blocks),
-            std::slice::from_raw_parts(tile.sums, tile.rows * tile.blocks),
+            std::slice::from_raw_parts(tile.x, ((tile.rows - 1) * tile.stride + tile.blocks) * BLOCK),
+            std::slice::from_raw_parts(tile.scales, (tile.rows - 1) * tile.stride + tile.blocks),
+            std::slice::from_raw_parts(tile.sums, (tile.rows - 1) * tile.stride + tile.blocks),
         )
     };
     for row in 0..tile.rows {
-        let mut acc = [0.0f32; PANEL];
-        for b in 0..tile.blocks {
-            let at = row * tile.blocks + b;
-            block(form, panel, b, &x[at * BLOCK..][..BLOCK], scales[at], sums[at], &mut acc);
-        }
         // SAFETY: the first `width` values of the row.
         let y = unsafe { std::slice::from_raw_parts_mut(tile.y.add(row * tile.y_stride), tile.width) };
+        let mut acc = [0.0f32; PANEL];
+        if tile.accumulate {
+            acc[..tile.width].copy_from_slice(y);
+        }
+        for b in 0..tile.blocks {
+            let at = row * tile.stride + b;
+            block(form, panel, b, &x[at * BLOCK..][..BLOCK], scales[at], sums[at], &mut acc);
+        }
         y.copy_from_slice(&acc[..tile.width]);
     }
 }
 
 /// One block of inputs onto the sums of a panel.
+#[allow(clippy::needless_range_loop)]
 fn block(form: Form, panel: &[u8], b: usize, x: &[i8], scale: f32, sums: [i32; 2], acc: &mut [f32; PANEL]) {
     let kind = form as u8;
     let (start, head) = form::block_start(kind, b);

@@ -1,7 +1,7 @@
 //! f32 values in memory, row by row: what surgery and repair produce.
 
 use crate::matrix::Matrix;
-use crate::weight::{Exact, Weight};
+use crate::weight::{Exact, Weight, Workspace};
 use pare_kernels::pool::Pool;
 use pare_kernels::rows::{RowSource, multiply_rows};
 
@@ -24,7 +24,7 @@ impl Weight for Dense {
         self.0.shape()
     }
 
-    fn multiply(&self, x: &[f32], y: &mut [f32], pool: &Pool) {
+    fn multiply(&self, x: &[f32], y: &mut [f32], _: &mut Workspace, pool: &Pool) {
         multiply_rows(self, x, y, pool);
     }
 

@@ -1,6 +1,6 @@
 //! Values as a file holds them, row by row, decoded when they are used. Loading costs nothing but the map.
 
-use crate::weight::{Exact, Weight};
+use crate::weight::{Exact, Weight, Workspace};
 use pare_format::map::Bytes;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::pool::Pool;
@@ -101,6 +101,17 @@ impl Stored {
         self
     }
 
+    /// The bytes of row `row`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row_bytes(&self, row: usize) -> &[u8] {
+        let row = self.order.as_ref().map_or(row, |order| order[row] as usize);
+        let (per_piece, bytes) = self.element.piece();
+        let length = self.shape[1] / per_piece * bytes;
+        &self.bytes[row * length..(row + 1) * length]
+    }
+
     /// How the file encodes the numbers.
     pub fn element(&self) -> Element {
         self.element
@@ -113,12 +124,9 @@ impl RowSource for Stored {
     }
 
     fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
-        let row = self.order.as_ref().map_or(row, |order| order[row] as usize);
         let (per_piece, bytes) = self.element.piece();
-        let row_bytes = self.shape[1] / per_piece * bytes;
-        let first = row * row_bytes + start / per_piece * bytes;
-        let last = first + out.len() / per_piece * bytes;
-        self.element.decode(&self.bytes[first..last], out);
+        let first = start / per_piece * bytes;
+        self.element.decode(&self.row_bytes(row)[first..first + out.len() / per_piece * bytes], out);
     }
 }
 
@@ -127,8 +135,12 @@ impl Weight for Stored {
         self.shape
     }
 
-    fn multiply(&self, x: &[f32], y: &mut [f32], pool: &Pool) {
+    fn multiply(&self, x: &[f32], y: &mut [f32], _: &mut Workspace, pool: &Pool) {
         multiply_rows(self, x, y, pool);
+    }
+
+    fn as_stored(&self) -> Option<&Stored> {
+        Some(self)
     }
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {

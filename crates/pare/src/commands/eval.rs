@@ -9,7 +9,6 @@ use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::verify::{Entry, Measures, verify};
-use pare_model::model::PackAs;
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
@@ -40,7 +39,8 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let context = super::window(&arguments.texts, reference);
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
-    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed, pack: PackAs::Exact };
+    let pack = arguments.weights.pack();
+    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
     let figures = verify(&entries, &measures, work)?;
     if arguments.json {
         let Some(own) = figures.last() else { return Ok(()) };
