@@ -52,7 +52,7 @@ pub struct QuantPanels {
     data: Aligned<u8>,
 }
 
-/// One call of a kernel: a few rows times one panel, of which the first `width` outputs are wanted.
+/// One call of a kernel: a few rows times one panel or, for a single row, several, of which the first `width` outputs are wanted.
 #[derive(Clone, Copy)]
 struct Tile {
     x: *const i8,
@@ -64,6 +64,9 @@ struct Tile {
     blocks: usize,
     rows: usize,
     panel: *const u8,
+    /// Neighbouring panels, and bytes from one to the next.
+    panels: usize,
+    panel_stride: usize,
     offset: i32,
     y: *mut f32,
     y_stride: usize,
@@ -112,7 +115,12 @@ impl QuantPanels {
         let panels = self.out.div_ceil(PANEL);
         let most = most_rows(isa);
         let cut = rows.div_ceil(rows.div_ceil((CACHED / self.inn.max(1)).max(8 * most))).next_multiple_of(most);
-        let together = (PART_BYTES / self.panel_bytes.max(1)).max(1).min(panels.div_ceil(threads)).max(1);
+        let parts = (self.data.len() / PART_BYTES).clamp(threads, 16 * threads).min(panels).max(1);
+        let together = panels.div_ceil(parts).max(1);
+        let several = best_panels(isa);
+        // Groups of whole calls, but not fewer groups than threads.
+        let together =
+            if rows == 1 && panels >= several * threads { together.next_multiple_of(several) } else { together };
         (together, cut, panels.div_ceil(together) * rows.div_ceil(cut))
     }
 }
@@ -152,8 +160,12 @@ impl Product for QuantPanels {
         let rows = cut.min(input.rows() - first);
         // Several tiles of rows find a piece of the panel in the first cache; a single one reads it through.
         let piece = if rows <= most_rows(isa) { blocks } else { self.form.blocks_in(PIECE_BYTES) };
-        for panel in group * together..panels.min((group + 1) * together) {
-            let bytes = &self.data[panel * self.panel_bytes..][..self.panel_bytes];
+        let last = panels.min((group + 1) * together);
+        let mut panel = group * together;
+        while panel < last {
+            // Memory that is read at several places at once comes faster.
+            let several = if rows == 1 && last - panel >= best_panels(isa) { best_panels(isa) } else { 1 };
+            let bytes = &self.data[panel * self.panel_bytes..][..several * self.panel_bytes];
             for start in (0..blocks).step_by(piece.max(1)) {
                 for (row, rows) in tiles(rows, most_rows(isa)) {
                     let row = first + row;
@@ -166,17 +178,28 @@ impl Product for QuantPanels {
                         blocks: piece.min(blocks - start),
                         rows,
                         panel: bytes[self.form.panel_bytes(start)..].as_ptr(),
+                        panels: several,
+                        panel_stride: self.panel_bytes,
                         offset: self.form.offset(),
                         y: y.at(row * self.out + panel * PANEL),
                         y_stride: self.out,
-                        width: PANEL.min(self.out - panel * PANEL),
+                        width: (several * PANEL).min(self.out - panel * PANEL),
                         accumulate: start > 0,
                     };
                     // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
                     unsafe { multiply(isa, self.form, tile) };
                 }
             }
+            panel += several;
         }
+    }
+}
+
+/// How many neighbouring panels a call takes at best for one row.
+fn best_panels(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512Vnni => 4,
+        _ => 1,
     }
 }
 

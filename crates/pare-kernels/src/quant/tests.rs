@@ -51,7 +51,7 @@ fn every_set_gives_the_bits_of_the_law_for_any_rows_and_threads() {
     let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
     for ty in BlockType::ALL {
         let narrow = if ty.values_per_block() == 32 { 96 } else { 256 };
-        for (out, inn) in [(1, narrow), (31, 256), (33, 1536), (96, 512)] {
+        for (out, inn) in [(1, narrow), (31, 256), (33, 1536), (96, 512), (300, narrow)] {
             let bytes = random_rows(ty, out, inn);
             let panels = packed(ty, &bytes, out, inn, &pools[1]);
             let mut dense = vec![0.0; out * inn];
