@@ -10,6 +10,7 @@ mod convert;
 pub mod elementwise;
 pub mod gram;
 pub mod isa;
+pub mod machine;
 mod memory;
 pub mod panels;
 pub mod pool;
