@@ -50,7 +50,7 @@ impl Bundle {
         if path.is_dir() {
             return Self::from_directory(name, path);
         }
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) || is_gguf(path) {
+        if has_gguf_name(path) || is_gguf(path) {
             return Self::from_gguf(name, path);
         }
         let known: Vec<&str> = built_in::BUILT_IN.iter().map(|model| model.name).collect();
@@ -141,7 +141,24 @@ impl Bundle {
     }
 }
 
-fn is_gguf(path: &Path) -> bool {
+/// The GGUF file that the model called `name` is read from; nothing when it is not a GGUF file.
+///
+/// # Errors
+/// There is no cache directory for a built-in model.
+pub fn gguf_file(name: &str) -> Result<Option<PathBuf>, Error> {
+    if let Some(model) = built_in::find(name) {
+        return model.path().map(Some);
+    }
+    let path = Path::new(name);
+    Ok((has_gguf_name(path) || is_gguf(path)).then(|| path.to_owned()))
+}
+
+fn has_gguf_name(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether the file begins as a GGUF file does.
+pub(crate) fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
     path.is_file()
         && std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic)).is_ok()
