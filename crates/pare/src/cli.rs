@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Generate text
     Run(Run),
+    /// How fast do models run? In turns, beside the machine's limits and a peer
+    Bench(Bench),
     /// Every method: idea, source, needs, cost
     Methods(Methods),
     /// Fetch a built-in model and print where it is
@@ -66,6 +68,14 @@ pub(crate) struct Texts {
     /// Seed of everything that draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+/// How weights are run.
+#[derive(Debug, Args)]
+pub(crate) struct Weights {
+    /// Type into which weights are repacked: exact keeps every stored value
+    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = ["exact", "f32", "f16", "bf16"])]
+    pub(crate) weights: String,
 }
 
 /// `pare demo`.
@@ -176,10 +186,43 @@ pub(crate) struct Run {
     /// Do not stop at the end-of-text token
     #[arg(long)]
     pub(crate) ignore_end: bool,
-    /// Type into which weights are repacked: exact keeps every stored value
-    #[arg(long, value_name = "TYPE", default_value = "exact", value_parser = ["exact", "f32", "f16", "bf16"])]
-    pub(crate) weights: String,
+    #[command(flatten)]
+    pub(crate) weights: Weights,
     /// Print JSON with the text and the figures
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The models, which take turns
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Rounds that are counted, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) prompt: u32,
+    /// Tokens decoded at each context
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) tokens: u32,
+    /// Tokens in the cache before decoding
+    #[arg(long, value_name = "N,...", default_value = "0,512,2048", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) contexts: Vec<u32>,
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Measure another program in turn: llama.cpp=PATH of llama-bench or of its folder
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(crate) peer: Option<String>,
+    /// What the peer reads where MODEL is not a GGUF file: one for each model, in order, or one for all
+    #[arg(long, value_name = "FILE.gguf", requires = "peer")]
+    pub(crate) peer_model: Vec<PathBuf>,
+    /// Keep JSON and a table in DIR/<date>-<machine>/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

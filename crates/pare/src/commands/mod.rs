@@ -1,5 +1,6 @@
 //! One file per command, and what they share.
 
+mod bench;
 mod demo;
 mod eval;
 mod inspect;
@@ -8,12 +9,14 @@ mod methods;
 mod run;
 mod shrink;
 
-use crate::cli::{Command, Texts};
+use crate::cli::{Command, Texts, Weights};
 use crate::show;
 use anyhow::Result;
 use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
 use pare_engine::text::{Amount, Purpose, Text};
+use pare_kernels::panels::PanelType;
+use pare_model::model::PackAs;
 use std::path::Path;
 
 pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
@@ -23,6 +26,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Shrink(arguments) => shrink::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),
+        Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
         Command::Fetch { name } => {
             let Some(model) = pare_engine::built_in::find(&name) else {
@@ -43,6 +47,16 @@ fn open(name: &str) -> Result<Bundle> {
         show::remark(&format!("warning: {name}: {warning}"));
     }
     Ok(bundle)
+}
+
+/// How `--weights` packs a model.
+fn pack_as(weights: &Weights) -> PackAs {
+    match weights.weights.as_str() {
+        "f32" => PackAs::Type(PanelType::F32),
+        "f16" => PackAs::Type(PanelType::F16),
+        "bf16" => PackAs::Type(PanelType::Bf16),
+        _ => PackAs::Exact,
+    }
 }
 
 /// The text to calibrate on.

@@ -1,14 +1,12 @@
 //! `pare run`: generate text.
 
-use super::open;
+use super::{open, pack_as};
 use crate::cli::Run;
 use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::generate::continue_text;
 use pare_engine::progress::Work;
-use pare_kernels::panels::PanelType;
-use pare_model::model::PackAs;
 use pare_model::sample::{Sampler, Sampling};
 use serde_json::json;
 use std::time::Instant;
@@ -22,13 +20,7 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
         let message = format!("the prompt has {} tokens, the model's context holds {context}", prompt.len());
         return Err(Error::Refused(message).into());
     }
-    let pack = match arguments.weights.as_str() {
-        "f32" => PackAs::Type(PanelType::F32),
-        "f16" => PackAs::Type(PanelType::F16),
-        "bf16" => PackAs::Type(PanelType::Bf16),
-        _ => PackAs::Exact,
-    };
-    let model = bundle.model.packed(pack, work.pool);
+    let model = bundle.model.packed(pack_as(&arguments.weights), work.pool);
     let mut sampler = Sampler::new(sampling, arguments.seed);
     let limit = arguments.tokens.min(context - prompt.len());
     let mut stream = bundle.tokenizer.stream(true);
