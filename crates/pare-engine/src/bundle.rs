@@ -1,5 +1,6 @@
 //! A model with everything needed to use it, opened by what the user typed.
 
+use crate::progress::Work;
 use crate::{Error, built_in};
 use pare_format::chat::{ChatTemplate, Message};
 use pare_format::config::ModelConfig;
@@ -38,13 +39,13 @@ impl Bundle {
     /// Opens MODEL: a built-in name (fetched when needed), `hf:organisation/name`, a directory, or a `.gguf` file.
     ///
     /// # Errors
-    /// There is no such model; it cannot be fetched; what is wrong with its files.
-    pub fn open(name: &str) -> Result<Self, Error> {
+    /// There is no such model; it cannot be fetched; what is wrong with its files; the user stops a download.
+    pub fn open(name: &str, work: Work<'_>) -> Result<Self, Error> {
         if let Some(model) = built_in::find(name) {
             return Self::from_gguf(name, &model.fetch()?);
         }
         if let Some(repository) = name.strip_prefix("hf:") {
-            return Self::from_directory(name, &crate::hub::fetch(repository)?);
+            return Self::from_directory(name, &crate::hub::fetch(repository, work)?);
         }
         let path = Path::new(name);
         if path.is_dir() {

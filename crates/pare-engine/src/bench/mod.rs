@@ -74,7 +74,7 @@ impl Entry {
     }
 
     fn load(&self, settings: &Settings, work: Work<'_>) -> Result<Model, Error> {
-        Ok(Bundle::open(&self.path.display().to_string())?.model.packed(settings.pack, work.pool))
+        Ok(Bundle::open(&self.path.display().to_string(), work)?.model.packed(settings.pack, work.pool))
     }
 
     /// The most memory of the process while this model alone is in it: opened, packed, and run once.

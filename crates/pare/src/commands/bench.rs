@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Bench, work: Work<'_>) -> Result<()> {
     };
     let mut entries = Vec::new();
     for model in &arguments.models {
-        entries.push(Entry::new(&open(model)?, &settings)?);
+        entries.push(Entry::new(&open(model, work)?, &settings)?);
     }
     let outcome = measure(&entries, &settings, rival.as_ref(), work)?;
     let record = record(arguments, &outcome)?;

@@ -41,8 +41,8 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
 }
 
 /// Opens a model and passes its warnings on.
-fn open(name: &str) -> Result<Bundle> {
-    let bundle = Bundle::open(name)?;
+fn open(name: &str, work: Work<'_>) -> Result<Bundle> {
+    let bundle = Bundle::open(name, work)?;
     for warning in &bundle.warnings {
         show::remark(&format!("warning: {name}: {warning}"));
     }
