@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Peer {
     /// Its name: `llama.cpp`.
     pub name: &'static str,
-    /// The program.
+    /// The program, as it was named.
     pub program: PathBuf,
 }
 
@@ -76,8 +76,6 @@ impl Peer {
         if !is_executable(&program) {
             return refused(format!("{} is no program that can be run; expected {KNOWN}", program.display()));
         }
-        // A name without a folder would be looked for among the programs of the system.
-        let program = std::path::absolute(&program).unwrap_or(program);
         Ok(Self { name: "llama.cpp", program })
     }
 
@@ -123,7 +121,8 @@ impl Peer {
         threads: usize,
         interrupt: &Interrupt,
     ) -> Result<(Turn, Build), Error> {
-        let mut command = Command::new(&self.program);
+        // A name without a folder would be looked for among the programs of the system.
+        let mut command = Command::new(std::path::absolute(&self.program).unwrap_or(self.program.clone()));
         command.arg("-m").arg(file);
         command.args(["-t", &threads.to_string(), "-p", &sizes.prompt.to_string(), "-n", &sizes.tokens.to_string()]);
         // The prompt is measured after 0 tokens, whether or not decoding is.
