@@ -1,5 +1,6 @@
 //! A model with everything needed to use it, opened by what the user typed.
 
+use crate::progress::Work;
 use crate::{Error, built_in};
 use pare_format::chat::{ChatTemplate, Message};
 use pare_format::config::ModelConfig;
@@ -38,19 +39,19 @@ impl Bundle {
     /// Opens MODEL: a built-in name (fetched when needed), `hf:organisation/name`, a directory, or a `.gguf` file.
     ///
     /// # Errors
-    /// There is no such model; it cannot be fetched; what is wrong with its files.
-    pub fn open(name: &str) -> Result<Self, Error> {
+    /// There is no such model; it cannot be fetched; what is wrong with its files; the user stops a download.
+    pub fn open(name: &str, work: Work<'_>) -> Result<Self, Error> {
         if let Some(model) = built_in::find(name) {
             return Self::from_gguf(name, &model.fetch()?);
         }
         if let Some(repository) = name.strip_prefix("hf:") {
-            return Self::from_directory(name, &crate::hub::fetch(repository)?);
+            return Self::from_directory(name, &crate::hub::fetch(repository, work)?);
         }
         let path = Path::new(name);
         if path.is_dir() {
             return Self::from_directory(name, path);
         }
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) || is_gguf(path) {
+        if has_gguf_name(path) || is_gguf(path) {
             return Self::from_gguf(name, path);
         }
         let known: Vec<&str> = built_in::BUILT_IN.iter().map(|model| model.name).collect();
@@ -141,7 +142,24 @@ impl Bundle {
     }
 }
 
-fn is_gguf(path: &Path) -> bool {
+/// The GGUF file that the model called `name` is read from; nothing when it is not a GGUF file.
+///
+/// # Errors
+/// There is no cache directory for a built-in model.
+pub fn gguf_file(name: &str) -> Result<Option<PathBuf>, Error> {
+    if let Some(model) = built_in::find(name) {
+        return model.path().map(Some);
+    }
+    let path = Path::new(name);
+    Ok((has_gguf_name(path) || is_gguf(path)).then(|| path.to_owned()))
+}
+
+fn has_gguf_name(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether the file begins as a GGUF file does.
+pub(crate) fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
     path.is_file()
         && std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic)).is_ok()

@@ -59,6 +59,16 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A program that was to be measured failed.
+    #[error("{program} on {file}: {why}")]
+    Peer {
+        /// The program.
+        program: String,
+        /// The model file that it was given.
+        file: String,
+        /// How it failed, and the end of what it said.
+        why: String,
+    },
     /// The request cannot be carried out as asked.
     #[error("{0}")]
     Refused(String),
@@ -73,7 +83,7 @@ impl Error {
             Self::Method(MethodError::Numeric { cause, .. }) => matches!(cause, NumericCause::NotFinite { .. }),
             Self::Method(_) => true,
             Self::Plan(_) => true,
-            Self::Interrupted(_) | Self::Recipe | Self::Io { .. } => false,
+            Self::Interrupted(_) | Self::Recipe | Self::Io { .. } | Self::Peer { .. } => false,
         }
     }
 }

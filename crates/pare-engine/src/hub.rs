@@ -23,7 +23,7 @@ mod wanted;
 pub use settings::Settings;
 
 use crate::Error;
-use crate::progress::{Interrupt, Progress, Silent};
+use crate::progress::{Interrupt, Progress, Work};
 use layout::Layout;
 use name::Name;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// As [`fetch_with`].
-pub fn fetch(repository: &str) -> Result<PathBuf, Error> {
-    fetch_with(repository, &Settings::from_environment()?, &Silent, &Interrupt::new())
+pub fn fetch(repository: &str, work: Work<'_>) -> Result<PathBuf, Error> {
+    fetch_with(repository, &Settings::from_environment()?, work.progress, work.interrupt)
 }
 
 /// The local directory of `repository`, fetched when needed. Progress counts bytes.
@@ -52,6 +52,7 @@ pub fn fetch_with(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Error> {
+    interrupt.check()?;
     let name = Name::parse(repository)?;
     let layout = Layout::new(&settings.cache, &name);
     if settings.offline {

@@ -2,6 +2,7 @@
 //!
 //! It prints nothing: progress goes to a [`progress::Progress`], results are values.
 
+pub mod bench;
 pub mod built_in;
 pub mod bundle;
 pub mod cache;

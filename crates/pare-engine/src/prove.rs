@@ -131,7 +131,7 @@ pub fn facts(bundle: &Bundle) -> ModelFacts {
 /// What was written does not read back; the texts are too short; the user stops it.
 pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work: Work<'_>) -> Result<Report, Error> {
     let bundle = job.bundle;
-    let result = Bundle::open(&written.display().to_string())?;
+    let result = Bundle::open(&written.display().to_string(), work)?;
     // Inside the unfinished output: what a killed process leaves is found and removed with it.
     let scratch = OutputDir::create(written.join("dense"), true)?;
     let dense_bytes = write_directory(&scratch, bundle, &bundle.model, made.dtype, work)?;

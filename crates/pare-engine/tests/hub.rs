@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use pare_engine::Error;
+use pare_engine::bundle::Bundle;
 use pare_engine::hub::{Settings, fetch_with};
-use pare_engine::progress::{Interrupt, Silent};
+use pare_engine::progress::{Interrupt, Silent, Work};
+use pare_kernels::pool::Pool;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hub")]
@@ -59,6 +61,15 @@ fn offline_uses_what_is_all_there() {
     assert_eq!(fetch(&format!("tiny/llama@{}", "c".repeat(40)), &settings).unwrap(), snapshot);
     let (text, bad) = refusal("../llama", &settings);
     assert!(bad && text.contains("expected hf:organisation/name"), "{text}");
+}
+
+#[test]
+fn opening_a_model_of_a_hub_stops_when_asked() {
+    let (pool, interrupt) = (Pool::new(1), Interrupt::new());
+    interrupt.set();
+    let work = Work { pool: &pool, progress: &Silent, interrupt: &interrupt };
+    let error = Bundle::open("hf:tiny/no-such-model", work).unwrap_err();
+    assert!(matches!(error, Error::Interrupted(_)), "{error}");
 }
 
 #[cfg(not(feature = "hub"))]

@@ -102,5 +102,5 @@ pub(crate) fn bundle(name: &str, folder: &Path) -> Bundle {
         std::fs::copy(golden("families").join(name).join(file), copy.join(file)).unwrap();
     }
     std::fs::write(copy.join("tokenizer.json"), tokenizer_json()).unwrap();
-    Bundle::open(&copy.display().to_string()).unwrap()
+    Bundle::open(&copy.display().to_string(), work(&Pool::new(1))).unwrap()
 }

@@ -69,7 +69,7 @@ fn read_by_numpy(directory: &Path, expected: &str) {
 /// Writes `model` in f32, reads it back, and compares bits and the independent reader.
 fn there_and_back(before: &Bundle, model: &Model, to: &Path, pool: &Pool) -> Bundle {
     write(before, model, Dtype::F32, to, pool);
-    let again = Bundle::open(&to.display().to_string()).unwrap();
+    let again = Bundle::open(&to.display().to_string(), work(pool)).unwrap();
     let tokens = sequences(1, 40, 128, 8).remove(0);
     assert_eq!(bits(&logits(&again.model, &tokens, pool)), bits(&logits(model, &tokens, pool)), "{}", to.display());
     assert!(again.model.parameters().total >= model.parameters().total, "zeros may fill up biases");
@@ -130,7 +130,7 @@ fn half_precision_is_written_rounded_once() {
     let path = |name: &str| folder.path().join(name);
     write(&before, &before.model, Dtype::F32, &path("whole"), &pool);
     write(&before, &before.model, Dtype::F16, &path("half"), &pool);
-    let half = Bundle::open(&path("half").display().to_string()).unwrap();
+    let half = Bundle::open(&path("half").display().to_string(), work(&pool)).unwrap();
     let parameters = before.model.parameters().total;
     assert!(weight_bytes(&path("whole")).unwrap() > 4 * parameters && half.bytes < 2 * parameters + 8192);
     let worst =

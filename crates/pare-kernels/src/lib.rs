@@ -12,6 +12,7 @@ pub mod elementwise;
 pub mod gram;
 pub mod int8;
 pub mod isa;
+pub mod machine;
 mod memory;
 pub mod panels;
 pub mod pool;

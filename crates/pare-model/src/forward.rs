@@ -56,6 +56,11 @@ impl KvCache {
         }
     }
 
+    /// Bytes held, for as many tokens as it has room for.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(KvBlock::bytes).sum()
+    }
+
     /// How many tokens it has room for.
     pub fn capacity(&self) -> usize {
         self.blocks.first().map_or(usize::MAX, KvBlock::capacity)

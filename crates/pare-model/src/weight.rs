@@ -32,7 +32,7 @@ pub trait Weight: Send + Sync + Debug {
     }
 
     /// For a storage of storages: the same with each of them repacked by `pack`.
-    fn repacked(&self, pack: &dyn Fn(&Arc<dyn Weight>) -> Arc<dyn Weight>) -> Option<Arc<dyn Weight>> {
+    fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {
         let _ = pack;
         None
     }
@@ -49,6 +49,9 @@ pub trait Weight: Send + Sync + Debug {
     /// Whether every stored value is a number that `f16` holds exactly (then nothing is lost by writing it so).
     fn exact_in(&self) -> Exact;
 }
+
+/// From a weight to the same in another form.
+pub type Repack<'a> = dyn Fn(&Arc<dyn Weight>) -> Arc<dyn Weight> + 'a;
 
 /// The smallest plain float type that holds every value of a storage exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Generate text
     Run(Run),
+    /// How fast do models run? In turns, beside the machine's limits and a peer
+    Bench(Bench),
     /// Every method: idea, source, needs, cost
     Methods(Methods),
     /// Fetch a built-in model and print where it is
@@ -49,7 +51,7 @@ pub(crate) enum Command {
 
 /// How weights are repacked for running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Weights {
+pub(crate) enum Packing {
     /// Quantised blocks stay as they are and their inputs are rounded to 8 bits; everything else as exact
     Stored,
     /// The smallest plain type that holds every stored value, inputs in f32
@@ -62,15 +64,23 @@ pub(crate) enum Weights {
     Bf16,
 }
 
+/// How weights are run.
+#[derive(Debug, Args)]
+pub(crate) struct Weights {
+    /// How weights are repacked for running
+    #[arg(long = "weights", value_name = "TYPE", value_enum, default_value_t = Packing::Stored)]
+    pub(crate) packing: Packing,
+}
+
 impl Weights {
     /// The library's name for it.
-    pub(crate) fn pack(self) -> PackAs {
-        match self {
-            Weights::Stored => PackAs::Stored,
-            Weights::Exact => PackAs::Exact,
-            Weights::F32 => PackAs::Type(PanelType::F32),
-            Weights::F16 => PackAs::Type(PanelType::F16),
-            Weights::Bf16 => PackAs::Type(PanelType::Bf16),
+    pub(crate) fn pack(&self) -> PackAs {
+        match self.packing {
+            Packing::Stored => PackAs::Stored,
+            Packing::Exact => PackAs::Exact,
+            Packing::F32 => PackAs::Type(PanelType::F32),
+            Packing::F16 => PackAs::Type(PanelType::F16),
+            Packing::Bf16 => PackAs::Type(PanelType::Bf16),
         }
     }
 }
@@ -168,8 +178,7 @@ pub(crate) struct Eval {
     /// Do not measure speed
     #[arg(long)]
     pub(crate) no_speed: bool,
-    /// How weights are repacked for running: quality and speed are measured in the same arithmetic
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Weights::Stored)]
+    #[command(flatten)]
     pub(crate) weights: Weights,
     #[command(flatten)]
     pub(crate) texts: Texts,
@@ -209,10 +218,43 @@ pub(crate) struct Run {
     /// Do not stop at the end-of-text token
     #[arg(long)]
     pub(crate) ignore_end: bool,
-    /// How weights are repacked for running
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Weights::Stored)]
+    #[command(flatten)]
     pub(crate) weights: Weights,
     /// Print JSON with the text and the figures
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The models, which take turns
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Rounds that are counted, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) prompt: u32,
+    /// Tokens decoded at each context
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) tokens: u32,
+    /// Tokens in the cache before decoding
+    #[arg(long, value_name = "N,...", default_value = "0,512,2048", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) contexts: Vec<u32>,
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Measure another program in turn: llama.cpp=PATH of llama-bench or of its folder
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(crate) peer: Option<String>,
+    /// What the peer reads where MODEL is not a GGUF file: one for each model, in order, or one for all
+    #[arg(long, value_name = "FILE.gguf", requires = "peer")]
+    pub(crate) peer_model: Vec<PathBuf>,
+    /// Keep JSON and a table in DIR/<date>-<machine>/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

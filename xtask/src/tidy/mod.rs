@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 
 /// Folders of the project; what people put beside them (models, results) is not looked at.
-const FOLDERS: &[&str] = &[".ci", "crates", "docs", "goldens", "recipes", "tools", "xtask"];
+const FOLDERS: &[&str] = &[".ci", "bench", "crates", "docs", "goldens", "recipes", "tools", "xtask"];
 /// Folders inside them that tools write.
 const WRITTEN_BY_TOOLS: &[&str] = &["target", "corpus", "artifacts", "coverage", "__pycache__"];
 

@@ -1,6 +1,6 @@
 //! A product of two thin weights, as a truncated decomposition leaves it.
 
-use crate::weight::{Exact, Weight, Workspace};
+use crate::weight::{Exact, Repack, Weight, Workspace};
 use pare_kernels::pool::Pool;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Weight for LowRank {
         Exact::F32
     }
 
-    fn repacked(&self, pack: &dyn Fn(&Arc<dyn Weight>) -> Arc<dyn Weight>) -> Option<Arc<dyn Weight>> {
+    fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {
         Some(Arc::new(Self { a: pack(&self.a), b: pack(&self.b) }))
     }
 }

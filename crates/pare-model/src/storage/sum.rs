@@ -1,6 +1,6 @@
 //! A sum of weights, as a quantised or sparse core with a low-rank correction.
 
-use crate::weight::{Exact, Weight, Workspace};
+use crate::weight::{Exact, Repack, Weight, Workspace};
 use pare_kernels::elementwise::add;
 use pare_kernels::pool::Pool;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Weight for Sum {
         Exact::F32
     }
 
-    fn repacked(&self, pack: &dyn Fn(&Arc<dyn Weight>) -> Arc<dyn Weight>) -> Option<Arc<dyn Weight>> {
+    fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {
         Some(Arc::new(Self(self.0.iter().map(pack).collect())))
     }
 }

@@ -1,6 +1,6 @@
 //! A core between two block-diagonal matrices, as ARMOR leaves it.
 
-use crate::weight::{Exact, Weight, Workspace};
+use crate::weight::{Exact, Repack, Weight, Workspace};
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::pool::Pool;
 use pare_kernels::product::{Product, multiply_together};
@@ -72,7 +72,7 @@ impl Weight for Wrapped {
         Exact::F32
     }
 
-    fn repacked(&self, pack: &dyn Fn(&Arc<dyn Weight>) -> Arc<dyn Weight>) -> Option<Arc<dyn Weight>> {
+    fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {
         Some(Arc::new(Self { core: pack(&self.core), ..self.clone() }))
     }
 }

@@ -12,8 +12,8 @@ use pare_engine::verify::{Entry, Measures, verify};
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model)?;
-    let against = arguments.against.as_deref().map(open).transpose()?;
+    let bundle = open(&arguments.model, work)?;
+    let against = arguments.against.as_deref().map(|name| open(name, work)).transpose()?;
     let reference = against.as_ref().unwrap_or(&bundle);
     if reference.model.architecture.vocab != bundle.model.architecture.vocab {
         let (own, other) = (bundle.model.architecture.vocab, reference.model.architecture.vocab);

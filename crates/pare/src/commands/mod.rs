@@ -1,5 +1,6 @@
 //! One file per command, and what they share.
 
+mod bench;
 mod demo;
 mod eval;
 mod inspect;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Shrink(arguments) => shrink::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),
+        Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
         Command::Fetch { name } => {
             let Some(model) = pare_engine::built_in::find(&name) else {
@@ -37,8 +39,8 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
 }
 
 /// Opens a model and passes its warnings on.
-fn open(name: &str) -> Result<Bundle> {
-    let bundle = Bundle::open(name)?;
+fn open(name: &str, work: Work<'_>) -> Result<Bundle> {
+    let bundle = Bundle::open(name, work)?;
     for warning in &bundle.warnings {
         show::remark(&format!("warning: {name}: {warning}"));
     }
