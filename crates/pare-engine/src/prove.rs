@@ -15,6 +15,7 @@ use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::panels::PanelType;
+use pare_methods::card::Grain;
 use pare_model::model::{Model, PackAs};
 use pare_model::plan::{Edit, Plan};
 use pare_model::sample::{Sampler, Sampling};
@@ -77,6 +78,19 @@ impl Job<'_> {
         let bytes = write_directory(output, self.bundle, &shrunk.model, dtype, work)?;
         Ok(Made { shrunk, seconds, dtype, bytes })
     }
+}
+
+/// About how many bytes shrinking `model` writes: the result, and, with a proof, the dense model of the same type beside it.
+///
+/// Masks leave zeros, which take their place as any other number.
+pub fn bytes_to_write(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs, with_proof: bool) -> u64 {
+    let count = model.parameters();
+    let masks = recipe.cut.iter().any(|cut| cut.grain == Grain::Weight);
+    let removed = if masks { 0 } else { ((1.0 - keep) * count.blocks as f64) as u64 };
+    let dense = if with_proof { count.total } else { 0 };
+    let numbers = count.total.saturating_sub(removed).saturating_add(dense);
+    let each = if write_as.dtype(model) == Dtype::F32 { 4 } else { 2 };
+    numbers.saturating_mul(each)
 }
 
 /// Why other programs will not run what `recipe` makes of a model of this family, to be said before the work: none when they will.

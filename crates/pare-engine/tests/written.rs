@@ -2,6 +2,7 @@
 
 use crate::tiny::{bits, bundle, golden, logits, sequences, work};
 use pare_engine::bundle::Bundle;
+use pare_engine::prove::bytes_to_write;
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, shrink};
 use pare_engine::write::{WriteAs, allows_bias, describe, weight_bytes, write_directory};
@@ -120,6 +121,25 @@ fn an_uneven_result_is_read_back_to_the_bit_and_by_numpy() {
             assert_eq!(describe(&again.config, &again.model, Dtype::F32).blocks, 2, "{family} {name}");
         }
     }
+}
+
+#[test]
+fn the_bytes_to_write_are_known_before_the_work() {
+    let (pool, folder) = (Pool::new(1), tempfile::tempdir().unwrap());
+    let before = bundle("llama-tied", folder.path());
+    let (single, half) = (WriteAs::Type(Dtype::F32), WriteAs::Auto);
+    for (recipe, keep) in [(EVEN.to_owned(), 0.6), (EVEN.replace("keep = 0.6", "keep = 1.0"), 1.0)] {
+        let to = folder.path().join(keep.to_string());
+        write(&before, &shrunk(&before, &recipe, &pool), Dtype::F32, &to, &pool);
+        let recipe = Recipe::parse("test.toml", &recipe).unwrap();
+        let expected = bytes_to_write(&before.model, &recipe, keep, single, false);
+        // The header is extra; floors and multiples of small blocks keep a little more or less than asked.
+        let found = weight_bytes(&to).unwrap();
+        assert!(found.abs_diff(expected) < expected / 10 + 4096, "{found}, expected {expected}");
+    }
+    let (masks, parameters) = (Recipe::find("wanda").unwrap(), before.model.parameters().total);
+    assert_eq!(bytes_to_write(&before.model, &masks, 0.5, half, false), 2 * parameters);
+    assert_eq!(bytes_to_write(&before.model, &masks, 0.5, single, true), 8 * parameters);
 }
 
 #[test]

@@ -29,6 +29,20 @@ fn a_directory_appears_at_the_commit() {
     assert_eq!(fs::read(out.join("b")).unwrap(), b"two");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_disk_without_room_is_refused_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = OutputDir::create(dir.path().join("out"), false).unwrap();
+    output.require_room(0).unwrap();
+    let error = output.require_room(u64::MAX).unwrap_err().to_string();
+    for part in ["out", "18446744073709551615", "left"] {
+        assert!(error.contains(part), "{error}");
+    }
+    drop(output);
+    assert!(listing(dir.path()).is_empty());
+}
+
 #[test]
 fn without_a_commit_nothing_stays() {
     let dir = tempfile::tempdir().unwrap();

@@ -72,7 +72,7 @@ pub struct PeerFigures {
 /// Figures of the peer on one file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeerRun {
-    /// The file.
+    /// Name of the file, without its folder: records are compared between machines.
     pub file: String,
     /// Which build it was.
     #[serde(flatten)]
@@ -159,7 +159,7 @@ impl Facts<'_> {
 impl PeerFigures {
     pub(super) fn new(peer: &Peer, builds: &[Build], runs: &[(&Path, Sizes)], turns: &[Vec<Turn>]) -> Self {
         let run = |((build, (file, sizes)), turns): ((&Build, &(&Path, Sizes)), &Vec<Turn>)| PeerRun {
-            file: file.display().to_string(),
+            file: file_name(file),
             build: build.clone(),
             prefill_tok_s: prefill(turns),
             decode: sizes
@@ -192,7 +192,7 @@ pub(super) fn ratios(
     let Some(rival) = rival else { return ratios };
     for ((entry, turns), file) in models().zip(&rival.files) {
         if let Some(((_, sizes), peer_turns)) = runs.iter().zip(peer_turns).find(|(run, _)| run.0 == file) {
-            let label = format!("{} {}", rival.peer.name, file.file_name().unwrap_or_default().display());
+            let label = format!("{} {}", rival.peer.name, file_name(file));
             ratios.push(ratio((&entry.label, &entry.sizes, turns), (&label, sizes, peer_turns)));
         }
     }
@@ -208,6 +208,10 @@ fn ratio(of: (&str, &Sizes, &[Turn]), over: (&str, &Sizes, &[Turn])) -> Ratio {
     let decode = decode.collect();
     let prefill = Spread::of_ratios(&prefills(of.2), &prefills(over.2));
     Ratio { of: of.0.to_owned(), over: over.0.to_owned(), prefill, decode }
+}
+
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().display().to_string()
 }
 
 fn prefill(turns: &[Turn]) -> Option<Spread> {

@@ -94,6 +94,23 @@ impl OutputDir {
         &self.target
     }
 
+    /// Fails when the disk has less room than `bytes`, so that long work does not end in a full disk.
+    ///
+    /// Where the system does not say how much there is, nothing is refused.
+    ///
+    /// # Errors
+    /// `Write`, with both numbers.
+    pub fn require_room(&self, bytes: u64) -> Result<()> {
+        match free_bytes(&self.temporary) {
+            Some(free) if free < bytes => {
+                let why =
+                    format!("needs about {bytes} bytes, the disk has {free} left: make room, or choose another disk");
+                Err(failed(&self.given)(io::Error::new(ErrorKind::StorageFull, why)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Starts the file `name`, a plain name without directories.
     ///
     /// # Errors
@@ -193,6 +210,18 @@ impl OutputDir {
         }
         Ok(())
     }
+}
+
+/// Bytes that this user may still write to the disk of `path`.
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Swaps two directories in one step, where the system and the file system can: then there is no moment without either.

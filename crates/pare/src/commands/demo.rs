@@ -9,7 +9,7 @@ use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::inspect::inspect;
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, facts};
+use pare_engine::prove::{Job, bytes_to_write, facts};
 use pare_engine::recipe::Recipe;
 use pare_engine::write::WriteAs;
 use pare_format::write::OutputDir;
@@ -28,6 +28,8 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
 
     step(&format!("fetching {MODEL}"));
     let bundle = open(MODEL, work)?;
+    let recipe = Recipe::find(RECIPE).map_err(Error::from)?;
+    output.require_room(bytes_to_write(&bundle.model, &recipe, recipe.keep, WriteAs::Auto, true))?;
     step("the model writes the text that it is calibrated on, and other text that it is measured on");
     let calibration = calibration(&texts, &bundle, work)?;
     let verification = verification(&texts, Some(&calibration), &bundle, work)?;
@@ -36,7 +38,6 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     if !arguments.json {
         show::print(&(table(&facts(&bundle), &found) + "\n"))?;
     }
-    let recipe = Recipe::find(RECIPE).map_err(Error::from)?;
     step(&format!(
         "shrinking by {RECIPE} ({}), then measuring what was written beside the dense model and the baselines",
         recipe.about

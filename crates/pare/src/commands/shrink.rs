@@ -6,7 +6,7 @@ use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, html, only_pare, prove, record};
+use pare_engine::prove::{Job, Proof, bytes_to_write, html, only_pare, prove, record};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
 use pare_engine::shrink::check;
@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         _ => WriteAs::Auto,
     };
     let output = OutputDir::create(&arguments.output, arguments.force)?;
+    output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
     if let Some(why) = only_pare(&recipe, bundle.config.family) {
         show::remark(&format!("note: {why}"));
     }

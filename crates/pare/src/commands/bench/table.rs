@@ -4,6 +4,9 @@ use crate::show;
 use pare_engine::bench::spread::Spread;
 use pare_engine::bench::{Machine, Outcome, Settings};
 
+/// Load of the machine from which on something else than this run was computing.
+const BUSY: f64 = 0.5;
+
 /// Rows of cells under a row of names, with lines of text before and after.
 pub(super) struct Table {
     machine: Vec<String>,
@@ -22,6 +25,11 @@ impl Table {
             format!("prefill: {prompt} tokens at once; decode: {tokens} tokens, one by one, after the context"),
             "peak memory: of the whole process, while this model alone is in it".to_owned(),
         ];
+        if let Some(load) = outcome.machine.load_before.filter(|&load| load > BUSY) {
+            notes.push(format!(
+                "the machine was busy (load {load:.2} before the run): these figures say little, and a peer whose threads wait for each other by spinning suffers most"
+            ));
+        }
         for model in &outcome.models {
             let skipped = |skipped: &pare_engine::bench::Skipped| {
                 format!("{}: context {} was not measured: {}", model.model, skipped.context, skipped.why)
@@ -82,7 +90,7 @@ fn figures(outcome: &Outcome) -> Vec<Vec<String>> {
 
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(outcome.models.iter().map(|model| format!("{} ({})", model.model, model.weights)));
-    rows[0].extend(runs().map(|(name, run)| format!("{name} {}", file_name(&run.file))));
+    rows[0].extend(runs().map(|(name, run)| format!("{name} {}", run.file)));
     let mut row = |name: String, models: Vec<String>, peers: Vec<String>| {
         rows.push([vec![name], models, peers].concat());
     };
@@ -156,10 +164,6 @@ fn percent(value: Option<f64>) -> String {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// The first row is the head.
