@@ -14,8 +14,8 @@ fn bench(arguments: &[&str]) -> Pare {
     pare([&["bench"], &SIZES[..], arguments].concat())
 }
 
-/// A program that begins as a script; its folder.
-fn peer(tiny: &Tiny, body: &str) -> String {
+/// A peer that is a shell script, as an argument.
+pub(crate) fn peer(tiny: &Tiny, body: &str) -> String {
     let folder = tiny.folder().join("peer");
     fs::create_dir_all(&folder).unwrap();
     let program = folder.join("llama-bench");
@@ -181,7 +181,8 @@ fn records_are_kept_side_by_side() {
 fn what_cannot_be_measured_is_refused_before_the_work() {
     let tiny = Tiny::new();
     let (model, file, text) = (tiny.name(), gguf(&tiny, "peer.gguf"), tiny.write("a.txt", "text"));
-    let good = peer(&tiny, "touch started");
+    let started = tiny.path("started");
+    let good = peer(&tiny, &format!("touch '{started}'"));
     let missing = format!("llama.cpp={}", tiny.path("none"));
     let no_program = format!("llama.cpp={text}");
     let below_a_file = format!("{text}/runs");
@@ -208,5 +209,5 @@ fn what_cannot_be_measured_is_refused_before_the_work() {
     for (arguments, parts) in rows {
         pare([&["bench"], *arguments].concat()).refuses(parts);
     }
-    assert!(!Path::new("started").exists());
+    assert!(!Path::new(&started).exists());
 }

@@ -1,5 +1,6 @@
 //! Commands that are killed or interrupted.
 
+use crate::bench::peer;
 use crate::model::Tiny;
 use crate::program::{LIMIT, collect, names, pare, real, text, wait};
 use crate::words::{Draws, story};
@@ -109,6 +110,24 @@ fn real_inspect_stops_when_asked() {
     }
     fs::remove_file(&file).unwrap();
     assert_eq!(names(tiny.folder()), empty);
+}
+
+#[test]
+fn an_interrupted_bench_ends_its_peer() {
+    let tiny = Tiny::new();
+    let (model, file, started) = (tiny.name(), tiny.write("peer.gguf", "GGUF"), tiny.path("started"));
+    let peer = peer(&tiny, &format!("echo $$ > '{started}.part'; mv '{started}.part' '{started}'; exec sleep 60"));
+    let sizes = ["--prompt", "8", "--tokens", "2", "--contexts", "0"];
+    let mut child = pare([&["bench", &model, "--peer", &peer, "--peer-model", &file], &sizes[..]].concat()).start();
+    let start = Instant::now();
+    while !Path::new(&started).exists() {
+        assert!(start.elapsed() < LIMIT, "the peer does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ends_as_interrupted(&mut child);
+    let pid = fs::read_to_string(&started).unwrap();
+    let alive = Command::new("kill").args(["-0", pid.trim()]).output().unwrap().status.success();
+    assert!(!alive, "the peer goes on after pare has ended");
 }
 
 /// Sends what Ctrl-C sends; the program ends with code 130 within 5 seconds and says so in one line.
