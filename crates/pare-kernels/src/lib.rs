@@ -19,6 +19,7 @@ pub mod product;
 mod reference;
 pub mod rows;
 mod shared;
+pub mod sparse;
 pub mod tile;
 
 pub use attention::{AttentionScratch, KvBlock};
@@ -30,3 +31,4 @@ pub use pool::Pool;
 pub use product::{Input, Product, multiply_together};
 pub use rows::{RowSource, multiply_rows};
 pub use shared::Shared;
+pub use sparse::{EightRows, EightRowsParts, SparseError, SparseType, SparseValues, TwoOfFour, TwoOfFourParts};
