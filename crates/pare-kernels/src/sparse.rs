@@ -97,24 +97,36 @@ fn quant_of(value: f32, scale: f16) -> i8 {
     (f64::from(value) / f64::from(scale.to_f32())).round_ties_even().clamp(-127.0, 127.0) as i8
 }
 
-/// How a product is shared: pieces of rows, each in parts of neighbouring panels.
+/// How a product is shared: pieces of rows, each in parts of neighbouring panels, `together` of which are multiplied at once.
 #[derive(Clone, Copy)]
 struct Cut {
     panels: usize,
+    together: usize,
     rows: usize,
     piece: usize,
     parts: usize,
 }
 
 impl Cut {
-    /// For `bytes` of storage, at most `most` rows being multiplied at once.
-    fn new(bytes: usize, [out, inn]: [usize; 2], rows: usize, threads: usize, most: usize) -> Cut {
+    /// For `bytes` of storage, at most `most` rows and `most_panels` panels being multiplied at once.
+    fn new(
+        bytes: usize,
+        [out, inn]: [usize; 2],
+        rows: usize,
+        threads: usize,
+        (most, most_panels): (usize, usize),
+    ) -> Cut {
         let panels = out.div_ceil(PANEL);
         let kept = (CACHED / (4 * inn.max(1))).max(PIECE);
         let piece = rows.div_ceil(rows.div_ceil(kept).max(1)).next_multiple_of(most).max(most);
         let small = rows.saturating_mul(out).saturating_mul(inn) < SMALL;
-        let parts = if small { 1 } else { (bytes / PART_BYTES).clamp(threads, 16 * threads).min(panels).max(1) };
-        Cut { panels, rows, piece, parts }
+        let threads = if small { 1 } else { threads };
+        // What the busiest thread does; of equals, the most at once.
+        let load = |together: usize| panels.div_ceil(together).div_ceil(threads) * together;
+        let together = (1..=most_panels).rev().min_by_key(|&together| load(together)).unwrap_or(1);
+        let groups = panels.div_ceil(together).max(1);
+        let parts = if small { 1 } else { (bytes / PART_BYTES).clamp(threads, 16 * threads).min(groups) };
+        Cut { panels, together, rows, piece, parts }
     }
 
     /// All parts of all pieces.
@@ -122,11 +134,14 @@ impl Cut {
         self.parts * self.rows.div_ceil(self.piece).max(1)
     }
 
-    /// The panels and the rows of a part.
-    fn part(&self, part: usize) -> (Range<usize>, Range<usize>) {
-        let (piece, part) = (part / self.parts, part % self.parts);
-        let panels = part * self.panels / self.parts..(part + 1) * self.panels / self.parts;
-        (panels, piece * self.piece..self.rows.min((piece + 1) * self.piece))
+    /// The groups `(first panel, panels)` and the rows of a part.
+    fn part(&self, part: usize) -> (impl Iterator<Item = (usize, usize)> + use<>, Range<usize>) {
+        let Cut { panels, together, piece, .. } = *self;
+        let (at, part) = (part / self.parts, part % self.parts);
+        let groups = panels.div_ceil(together);
+        let groups = part * groups / self.parts..(part + 1) * groups / self.parts;
+        let panels = groups.map(move |group| (group * together, together.min(panels - group * together)));
+        (panels, at * piece..self.rows.min((at + 1) * piece))
     }
 }
 
@@ -139,9 +154,10 @@ mod tests {
     use crate::product::{Product, multiply_together_on};
 
     type Pools = [Pool; 3];
+    type Check<'a> = &'a dyn Fn(usize, usize, &[usize], &Pools);
 
     /// Calls `check(out, inn, numbers of rows, pools)` for sizes on both sides of every tail.
-    pub(super) fn grid(check: &dyn Fn(usize, usize, &[usize], &Pools)) {
+    pub(super) fn grid(check: Check<'_>) {
         let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
         for out in [1, 7, 8, 9, 31, 32, 33, 100] {
             for inn in [1, 3, 4, 5, 31, 32, 33, 36, 64, 100, 576] {
@@ -190,11 +206,13 @@ mod tests {
     #[test]
     fn parts_cover_every_panel_and_row_once() {
         for (out, rows, threads) in [(1, 1, 3), (100, 40, 2), (4096, 700, 2), (0, 5, 1), (64, 0, 2)] {
-            let cut = Cut::new(out * 4096, [out, 4096], rows, threads, 8);
+            let cut = Cut::new(out * 4096, [out, 4096], rows, threads, (8, 4));
             let mut seen = vec![0u8; out.div_ceil(PANEL) * rows];
             for part in 0..cut.count() {
                 let (panels, rows_of) = cut.part(part);
-                panels.for_each(|p| rows_of.clone().for_each(|r| seen[p * rows + r] += 1));
+                for panel in panels.flat_map(|(first, count)| first..first + count) {
+                    rows_of.clone().for_each(|r| seen[panel * rows + r] += 1);
+                }
             }
             assert!(seen.iter().all(|&times| times == 1));
         }

@@ -63,6 +63,8 @@ struct Group {
     /// Of integers, `[ceil(count / 32)][8]` of f16.
     scales: *const u8,
     count: usize,
+    /// What is read after the last column: the same of the group that comes next.
+    next: (*const u16, *const u8),
 }
 
 /// One call of a kernel: `rows` rows times some groups, of which the first `width` outputs are wanted.
@@ -142,18 +144,21 @@ impl EightRows {
     /// Group `group` as a kernel reads it; past the last, a group without columns.
     fn group(&self, group: usize) -> Group {
         let last = self.starts.len() - 1;
-        let (start, end) = (self.starts[group.min(last)], self.starts[(group + 1).min(last)]);
-        let (values, scales) = match &self.data {
-            Data::Half(values) => (values[start.column..].as_ptr().cast(), std::ptr::null()),
+        let start_of = |group: usize| self.starts[group.min(last)];
+        let (start, end, next) = (start_of(group), start_of(group + 1), start_of(group + TOGETHER));
+        let (values, scales, each) = match &self.data {
+            Data::Half(values) => (values.as_ptr().cast::<u8>(), std::ptr::null(), size_of::<[u16; GROUP]>()),
             Data::Int8 { values, scales } => {
-                (values[start.column..].as_ptr().cast(), scales[start.run..].as_ptr().cast())
+                (values.as_ptr().cast(), scales[start.run..].as_ptr().cast(), size_of::<[i8; GROUP]>())
             }
         };
-        Group { columns: self.columns[start.column..].as_ptr(), values, scales, count: end.column - start.column }
+        let at = |column: usize| (self.columns[column..].as_ptr(), values.wrapping_add(column * each));
+        let (columns, values) = at(start.column);
+        Group { columns, values, scales, count: end.column - start.column, next: at(next.column) }
     }
 
     fn cut(&self, rows: usize, threads: usize) -> Cut {
-        Cut::new(self.bytes(), [self.out, self.inn], rows, threads, MOST_ROWS)
+        Cut::new(self.bytes(), [self.out, self.inn], rows, threads, (MOST_ROWS, 1))
     }
 }
 
@@ -203,7 +208,7 @@ impl Product for EightRows {
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
         let (panels, rows) = self.cut(input.rows(), threads).part(part);
-        for panel in panels {
+        for (panel, _) in panels {
             let groups: [Group; TOGETHER] = std::array::from_fn(|g| self.group(panel * TOGETHER + g));
             // The first tile brings the panel to the cache, the others find it there.
             for (first, count) in tiles(rows.len(), MOST_ROWS) {

@@ -64,7 +64,7 @@ enum Data {
     Int8(Aligned<Int8Block>),
 }
 
-/// One call of a kernel: `rows` rows times the blocks of one panel, of which the first `width` outputs are wanted.
+/// One call of a kernel: `rows` rows times the blocks of neighbouring panels, of which the first `width` outputs are wanted.
 struct Tile<B, X> {
     /// `[rows][32 * blocks]`, one every `x_stride`.
     x: *const X,
@@ -72,8 +72,12 @@ struct Tile<B, X> {
     /// Of integers, `[rows][blocks]`, one every `x_stride / 32`.
     scales: *const f32,
     rows: usize,
+    /// `[panels][blocks]`.
     panel: *const B,
+    panels: usize,
     blocks: usize,
+    /// Blocks from one panel to the next.
+    panel_stride: usize,
     y: *mut f32,
     y_stride: usize,
     width: usize,
@@ -86,6 +90,19 @@ impl<B, X> Clone for Tile<B, X> {
     }
 }
 impl<B, X> Copy for Tile<B, X> {}
+
+impl<B, X> Tile<B, X> {
+    /// Its rows `first .. first + rows`.
+    fn rows_of(self, first: usize, rows: usize) -> Self {
+        Tile {
+            x: self.x.wrapping_add(first * self.x_stride),
+            scales: self.scales.wrapping_add(first * self.x_stride / RUN),
+            y: self.y.wrapping_add(first * self.y_stride),
+            rows,
+            ..self
+        }
+    }
+}
 
 impl TwoOfFour {
     /// Packs the matrix whose row `o` is what `decode_row(o, buffer of inn values)` writes; what is exactly zero is left
@@ -179,8 +196,16 @@ impl TwoOfFour {
         }
     }
 
-    fn cut(&self, rows: usize, threads: usize) -> Cut {
-        Cut::new(self.bytes(), [self.out, self.inn], rows, threads, MOST_ROWS)
+    /// The set whose kernels serve `isa`: without vnni, 512 bits have no product of signed bytes that is worth its steps.
+    fn kernels(&self, isa: Isa) -> Isa {
+        match (isa, &self.data) {
+            (Isa::Avx512, Data::Int8(_)) => Isa::Avx2,
+            _ => isa,
+        }
+    }
+
+    fn cut(&self, isa: Isa, rows: usize, threads: usize) -> Cut {
+        Cut::new(self.bytes(), [self.out, self.inn], rows, threads, (MOST_ROWS, most_panels(self.kernels(isa), rows)))
     }
 }
 
@@ -258,16 +283,16 @@ impl Product for TwoOfFour {
         self.sparse_type() == SparseType::Int8
     }
 
-    fn parts(&self, _isa: Isa, rows: usize, threads: usize) -> usize {
-        self.cut(rows, threads).count()
+    fn parts(&self, isa: Isa, rows: usize, threads: usize) -> usize {
+        self.cut(isa, rows, threads).count()
     }
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
-        let (panels, rows) = self.cut(input.rows(), threads).part(part);
+        let (groups, rows) = self.cut(isa, input.rows(), threads).part(part);
         let blocks = self.inn.div_ceil(RUN);
-        for panel in panels {
-            let width = PANEL.min(self.out - panel * PANEL);
-            // The first tile brings the panel to the cache, the others find it there.
+        for (panel, panels) in groups {
+            let width = (panels * PANEL).min(self.out - panel * PANEL);
+            // The first tile brings the panels to the cache, the others find them there.
             for (first, count) in tiles(rows.len(), MOST_ROWS) {
                 let first = rows.start + first;
                 let y = y.at(first * self.out + panel * PANEL);
@@ -275,7 +300,7 @@ impl Product for TwoOfFour {
                     Data::Half(data) => {
                         let x = &input.values()[first * self.inn..(first + count) * self.inn];
                         // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-                        unsafe { self.half(isa, x, count, data[panel * blocks..].as_ptr(), y, width) };
+                        unsafe { self.half(isa, x, count, (data[panel * blocks..].as_ptr(), panels), y, width) };
                     }
                     Data::Int8(data) => {
                         let x = input.int8();
@@ -285,7 +310,9 @@ impl Product for TwoOfFour {
                             scales: x.scales()[first * blocks..].as_ptr(),
                             rows: count,
                             panel: data[panel * blocks..].as_ptr(),
+                            panels,
                             blocks,
+                            panel_stride: blocks,
                             y,
                             y_stride: self.out,
                             width,
@@ -293,12 +320,11 @@ impl Product for TwoOfFour {
                         };
                         // SAFETY: as above.
                         unsafe {
-                            match isa {
+                            match self.kernels(isa) {
                                 #[cfg(target_arch = "x86_64")]
                                 Isa::Avx512Vnni => avx512::int8(tile),
-                                // Without vnni, 512 bits have no product of signed bytes that is worth its steps.
                                 #[cfg(target_arch = "x86_64")]
-                                Isa::Avx512 | Isa::Avx2 => avx2::int8(tile),
+                                Isa::Avx2 => avx2::int8(tile),
                                 _ => portable::int8(tile),
                             }
                         }
@@ -310,15 +336,35 @@ impl Product for TwoOfFour {
 }
 
 impl TwoOfFour {
-    /// A few rows `x` times the panel of f16 that begins at `panel`.
+    /// A few rows `x` times the `panels` panels of f16 that begin at `panel`.
     ///
     /// # Safety
     /// The machine has `isa`, and `y` is `rows` rows of `width` outputs that nobody else uses, one every `out`.
-    unsafe fn half(&self, isa: Isa, x: &[f32], rows: usize, panel: *const HalfBlock, y: *mut f32, width: usize) {
+    unsafe fn half(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        rows: usize,
+        (panel, panels): (*const HalfBlock, usize),
+        y: *mut f32,
+        width: usize,
+    ) {
         let (whole, rest) = (self.inn / RUN, self.inn % RUN);
         let (x_stride, y_stride, scales) = (self.inn, self.out, std::ptr::null());
-        let tile =
-            Tile { x: x.as_ptr(), x_stride, scales, rows, panel, blocks: whole, y, y_stride, width, accumulate: false };
+        let tile = Tile {
+            x: x.as_ptr(),
+            x_stride,
+            scales,
+            rows,
+            panel,
+            panels,
+            blocks: whole,
+            panel_stride: self.inn.div_ceil(RUN),
+            y,
+            y_stride,
+            width,
+            accumulate: false,
+        };
         // SAFETY: whole blocks of each row, by the caller's promise.
         unsafe { half_tile(isa, tile) };
         if rest > 0 {
@@ -330,6 +376,24 @@ impl TwoOfFour {
             // SAFETY: one more block, filled with zeros, and sums that were just written.
             unsafe { half_tile(isa, Tile { x, x_stride: RUN, panel, blocks: 1, accumulate: true, ..tile }) };
         }
+    }
+}
+
+/// Where block `b` of panel `p` of `panels` is fetched ahead to: the block after it, which after the last is the first block
+/// of the panel that is read next.
+#[inline(always)]
+fn next_block<B, X>(tile: &Tile<B, X>, panels: usize, p: usize, b: usize) -> *const u8 {
+    let skipped = if b + 1 < tile.blocks { 0 } else { (panels - 1) * tile.panel_stride };
+    tile.panel.wrapping_add(p * tile.panel_stride + b + 1 + skipped).cast()
+}
+
+/// How many neighbouring panels a kernel takes at best for `rows` rows: memory that is read at several places at once comes
+/// faster.
+fn most_panels(isa: Isa, rows: usize) -> usize {
+    match (isa, rows) {
+        (Isa::Avx512Vnni | Isa::Avx512, 1) => 4,
+        (Isa::Avx512Vnni | Isa::Avx512, 2) | (Isa::Avx2, 1) => 2,
+        _ => 1,
     }
 }
 

@@ -4,8 +4,8 @@ use super::super::RUN;
 use super::{GROUP, Group, TOGETHER, Tile};
 use std::arch::x86_64::*;
 
-/// Bytes that the values are fetched ahead of their use.
-const AHEAD: usize = 1024;
+/// Kept columns that values are fetched ahead of their use: 1 KB of f16.
+const FAR: usize = 64;
 /// Kept columns between two fetches: 4 of f16 are a line.
 const STEP: usize = 4;
 
@@ -84,18 +84,24 @@ unsafe fn fold<const INT8: bool, const MR: usize, const NG: usize>(
         let run = k / RUN;
         let end = range.end.min((run + 1) * RUN);
         let mut scales = [_mm256_setzero_ps(); NG];
+        let mut ahead = [std::ptr::null::<u8>(); NG];
         for g in 0..NG {
             if INT8 {
                 // SAFETY: the scales of this run.
                 let eight = unsafe { _mm_loadu_si128(groups[g].scales.add(run * 2 * GROUP).cast()) };
                 scales[g] = _mm256_cvtph_ps(eight);
             }
-            _mm_prefetch::<_MM_HINT_T0>(groups[g].columns.wrapping_add(k).cast::<i8>().wrapping_add(AHEAD / 4));
+            // Groups are read side by side, so what comes after one is not what follows it in memory.
+            let Group { columns, values, count, next, .. } = groups[g];
+            let columns = if k + FAR < count { columns } else { next.0.wrapping_sub(count) };
+            _mm_prefetch::<_MM_HINT_T0>(columns.wrapping_add(k + FAR).cast());
+            ahead[g] = if k + FAR < count { values } else { next.1.wrapping_sub(count * bytes) };
+            ahead[g] = ahead[g].wrapping_add(FAR * bytes);
         }
         while k < end {
             let stop = end.min(k + STEP);
             for g in 0..NG {
-                _mm_prefetch::<_MM_HINT_T0>(groups[g].values.wrapping_add(k * bytes + AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead[g].wrapping_add(k * bytes).cast());
             }
             for k in k..stop {
                 for g in 0..NG {

@@ -7,6 +7,7 @@ use half::f16;
 /// # Safety
 /// Every element that the tile names is valid and, in `y`, not used by anyone else.
 pub(super) unsafe fn half(tile: Tile<HalfBlock, f32>) {
+    debug_assert!(tile.panels == 1);
     for r in 0..tile.rows {
         // SAFETY: row `r` of `x` has `blocks` blocks, of `y` `width` values, and the panel `blocks` blocks.
         unsafe {
@@ -33,6 +34,7 @@ pub(super) unsafe fn half(tile: Tile<HalfBlock, f32>) {
 /// # Safety
 /// As [`half`].
 pub(super) unsafe fn int8(tile: Tile<Int8Block, i8>) {
+    debug_assert!(tile.panels == 1);
     for r in 0..tile.rows {
         // SAFETY: as in `half`; scales stand one for each block of `x`.
         unsafe {
