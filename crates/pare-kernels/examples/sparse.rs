@@ -1,5 +1,5 @@
-//! Prints how much faster one row times each sparse storage is than times dense f16 panels, in one run, rounds taking turns:
-//! `cargo run --release -p pare-kernels --example sparse`.
+//! Prints how much faster each sparse storage is than dense f16 panels, in one run, rounds taking turns:
+//! `cargo run --release -p pare-kernels --example sparse -- [numbers of rows, 1 unless given]`.
 #![allow(clippy::print_stdout)]
 
 use pare_kernels::int8::Int8Rows;

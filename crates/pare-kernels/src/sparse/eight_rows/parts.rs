@@ -69,7 +69,7 @@ impl EightRowsParts {
         Ok(all)
     }
 
-    fn empty(ty: SparseType) -> EightRowsParts {
+    pub(super) fn empty(ty: SparseType) -> EightRowsParts {
         EightRowsParts { offsets: vec![0], columns: Vec::new(), values: SparseValues::zeroed(ty, 0, 0) }
     }
 
