@@ -121,9 +121,9 @@ impl Cut {
         let piece = rows.div_ceil(rows.div_ceil(kept).max(1)).next_multiple_of(most).max(most);
         let small = rows.saturating_mul(out).saturating_mul(inn) < SMALL;
         let threads = if small { 1 } else { threads };
-        // What the busiest thread does; of equals, the most at once.
-        let load = |together: usize| panels.div_ceil(together).div_ceil(threads) * together;
-        let together = (1..=most_panels).rev().min_by_key(|&together| load(together)).unwrap_or(1);
+        // As many at once as leave the busiest thread at most a quarter more than its share.
+        let busiest = |together: usize| panels.div_ceil(together).div_ceil(threads) * together;
+        let together = (1..=most_panels).rev().find(|&together| 4 * busiest(together) <= 5 * busiest(1)).unwrap_or(1);
         let groups = panels.div_ceil(together).max(1);
         let parts = if small { 1 } else { (bytes / PART_BYTES).clamp(threads, 16 * threads).min(groups) };
         Cut { panels, together, rows, piece, parts }
