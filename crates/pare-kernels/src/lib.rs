@@ -22,6 +22,7 @@ pub mod quant;
 mod reference;
 pub mod rows;
 mod shared;
+pub mod sparse;
 pub mod tile;
 
 pub use attention::{AttentionScratch, KvBlock};
@@ -35,3 +36,4 @@ pub use product::{Input, Product, multiply_together};
 pub use quant::QuantPanels;
 pub use rows::{RowSource, multiply_rows};
 pub use shared::{Shared, each_row};
+pub use sparse::{EightRows, EightRowsParts, SparseError, SparseType, SparseValues, TwoOfFour, TwoOfFourParts};
