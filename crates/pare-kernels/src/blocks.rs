@@ -1,5 +1,6 @@
-//! The block-quantised and half-width storages of GGUF, decoded to f32 exactly as `ggml` defines them.
+//! The block-quantised and half-width storages of GGUF, decoded to f32 exactly as `ggml` defines them, and encoded.
 
+mod encode;
 mod k;
 mod plain;
 
