@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
+    /// Write one GGUF file, for llama.cpp and others
+    Export(Export),
     /// Generate text
     Run(Run),
     /// Every method: idea, source, needs, cost
@@ -114,6 +116,9 @@ pub(crate) struct Shrink {
     /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "f16", "bf16"])]
     pub(crate) dtype: String,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Write the model and stop: no figures, no baselines, no report
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -132,6 +137,9 @@ pub(crate) struct Eval {
     /// Compare with this model, on the same windows
     #[arg(long, value_name = "MODEL")]
     pub(crate) against: Option<String>,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Tasks per probe; 0 runs none
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub(crate) probes: usize,
@@ -140,6 +148,28 @@ pub(crate) struct Eval {
     pub(crate) no_speed: bool,
     #[command(flatten)]
     pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The model
+    pub(crate) model: String,
+    /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) gguf: String,
+    /// The file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the file when it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

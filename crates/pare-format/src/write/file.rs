@@ -49,6 +49,12 @@ impl NewFile {
         Ok(Self { given: given.to_owned(), target, permissions, parent, force, temporary })
     }
 
+    /// The path that the file will have.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.given
+    }
+
     /// Waits until all is on the disk and gives the file its name.
     ///
     /// # Errors

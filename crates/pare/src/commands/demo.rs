@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let output = OutputDir::create(&arguments.output, own)?;
 
     step(&format!("fetching {MODEL}"));
-    let bundle = open(MODEL)?;
+    let bundle = open(MODEL, None)?;
     step("the model writes the text that it is calibrated on, and other text that it is measured on");
     let calibration = calibration(&texts, &bundle, work)?;
     let verification = verification(&texts, Some(&calibration), &bundle, work)?;

@@ -13,8 +13,8 @@ use pare_model::model::PackAs;
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model)?;
-    let against = arguments.against.as_deref().map(open).transpose()?;
+    let bundle = open(&arguments.model, arguments.off_grid)?;
+    let against = arguments.against.as_deref().map(|name| open(name, None)).transpose()?;
     let reference = against.as_ref().unwrap_or(&bundle);
     if reference.model.architecture.vocab != bundle.model.architecture.vocab {
         let (own, other) = (bundle.model.architecture.vocab, reference.model.architecture.vocab);

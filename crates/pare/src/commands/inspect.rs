@@ -10,7 +10,7 @@ use pare_engine::prove::{facts, html};
 use pare_engine::report::{BlockRedundancy, BlockShare, ModelFacts, Report};
 
 pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model)?;
+    let bundle = open(&arguments.model, None)?;
     let text = calibration(&arguments.texts, &bundle, work)?;
     let found = inspect(&bundle.model, &text.sequences, work)?;
     let report = Report {

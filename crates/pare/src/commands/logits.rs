@@ -9,7 +9,7 @@ use pare_model::forward::{KvCache, Runner, Segment};
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model)?;
+    let bundle = open(&arguments.model, None)?;
     let prompts: Vec<String> = match &arguments.prompts {
         Some(file) => {
             pare_engine::text::read_text(file)?.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()

@@ -2,6 +2,7 @@
 
 mod demo;
 mod eval;
+mod export;
 mod inspect;
 mod logits;
 mod methods;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments, work),
         Command::Shrink(arguments) => shrink::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
+        Command::Export(arguments) => export::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
         Command::Fetch { name } => {
@@ -36,9 +38,12 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
     }
 }
 
-/// Opens a model and passes its warnings on.
-fn open(name: &str) -> Result<Bundle> {
-    let bundle = Bundle::open(name)?;
+/// Opens a model, in other weights when `off_grid` gives a seed, and passes its warnings on.
+fn open(name: &str, off_grid: Option<u64>) -> Result<Bundle> {
+    let mut bundle = Bundle::open(name)?;
+    if let Some(seed) = off_grid {
+        bundle = bundle.off_grid(seed)?;
+    }
     for warning in &bundle.warnings {
         show::remark(&format!("warning: {name}: {warning}"));
     }

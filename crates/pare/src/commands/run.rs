@@ -15,7 +15,7 @@ use std::time::Instant;
 
 pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     let sampling = sampling(arguments)?;
-    let bundle = open(&arguments.model)?;
+    let bundle = open(&arguments.model, None)?;
     let prompt = bundle.prompt(&arguments.prompt, arguments.chat)?;
     let context = bundle.model.architecture.context;
     if prompt.len() >= context {

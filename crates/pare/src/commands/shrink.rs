@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     // Everything that can be refused is refused before the first second of work.
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
-    let bundle = open(&arguments.model)?;
+    let bundle = open(&arguments.model, arguments.off_grid)?;
     check(&bundle.model, &recipe, keep)?;
     let texts = &arguments.texts;
     refuse_inputs(
