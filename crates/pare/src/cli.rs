@@ -233,6 +233,10 @@ pub(crate) struct Logits {
     /// One prompt per line; without it, three built-in ones
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
+    /// Instead of prompts, windows of tokens: `{"from": N, "windows": [[...]]}`. Written are the log-probabilities at the positions from
+    /// N to the last but one of each window, as f32, little endian, without a header
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
+    pub(crate) windows: Option<PathBuf>,
     /// Where to write `{"prompts": [{"ids": [...], "logits": [...]}]}`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
