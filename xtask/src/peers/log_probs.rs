@@ -80,19 +80,19 @@ impl<'a> Base<'a> {
         let (mut theirs_lost, mut ours_lost, mut divergence, mut same) = (0.0, 0.0, 0.0, 0usize);
         for (index, (row, ours)) in self.rows.iter().zip(ours.chunks_exact(4 * self.vocab)).enumerate() {
             let (step, least) = (f32_at(row, 0), f32_at(row, 4));
-            let theirs = |token: usize| {
-                let at = 8 + 2 * token;
-                least + step * f64::from(u16::from_le_bytes([row[at], row[at + 1]]))
-            };
+            let steps = |token: usize| u16::from_le_bytes([row[8 + 2 * token], row[9 + 2 * token]]);
+            let theirs = |token: usize| least + step * f64::from(steps(token));
             let ours = |token: usize| f32_at(ours, 4 * token);
             let next = self.tokens[index / per_window * self.context + first + index % per_window + 1] as usize;
             theirs_lost -= theirs(next);
             ours_lost -= ours(next);
-            // The stored steps are rounded: what they sum to is taken out.
-            let total: f64 = (0..self.vocab).map(|token| theirs(token).exp()).sum();
+            // Less than e^-16 of the best is not kept: of the rest both are compared as distributions of their own.
+            let kept = || (0..self.vocab).filter(|&token| steps(token) > 0);
+            let total = |of: &dyn Fn(usize) -> f64| kept().map(|token| of(token).exp()).sum::<f64>().ln();
+            let (p_total, q_total) = (total(&theirs), total(&ours));
             let (mut here, mut best) = (0.0, [(f64::MIN, 0), (f64::MIN, 0)]);
-            for token in 0..self.vocab {
-                let (p, q) = (theirs(token) - total.ln(), ours(token));
+            for token in kept() {
+                let (p, q) = (theirs(token) - p_total, ours(token) - q_total);
                 here += p.exp() * (p - q);
                 for (best, value) in best.iter_mut().zip([p, q]) {
                     if value > best.0 {
@@ -119,23 +119,23 @@ impl<'a> Base<'a> {
 mod tests {
     use super::*;
 
-    /// One window of four tokens of a vocabulary of three: one prediction, from position 2 to 3.
+    /// One window of four tokens of a vocabulary of four: one prediction, from position 2 to 3; token 3 is not kept.
     fn file() -> Vec<u8> {
         let mut bytes = b"_logits_".to_vec();
-        for number in [4u32, 3, 1, 0, 1, 2, 1] {
+        for number in [4u32, 4, 1, 0, 1, 2, 1] {
             bytes.extend(number.to_le_bytes());
         }
-        // Probabilities 1/4, 1/2, 1/4 in steps of ln 2 above the least.
+        // Probabilities 1/4, 1/2, 1/4 in steps of ln 2 above the least, which is 1/8.
         bytes.extend(2.0f32.ln().to_le_bytes());
-        bytes.extend(0.25f32.ln().to_le_bytes());
-        for step in [0u16, 1, 0, 0] {
+        bytes.extend(0.125f32.ln().to_le_bytes());
+        for step in [1u16, 2, 1, 0] {
             bytes.extend(step.to_le_bytes());
         }
         bytes
     }
 
     fn log(probabilities: [f32; 3]) -> Vec<u8> {
-        probabilities.iter().flat_map(|p| p.ln().to_le_bytes()).collect()
+        probabilities.iter().chain(&[1e-9]).flat_map(|p| p.ln().to_le_bytes()).collect()
     }
 
     #[test]
