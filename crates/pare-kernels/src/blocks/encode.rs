@@ -1,6 +1,7 @@
 //! From f32 to the storages of GGUF. Blocks of 32 are those of `ggml`'s reference bit for bit; blocks of 256 are searched for a small error.
 
 mod k;
+mod six;
 
 use super::{BlockType, RowType};
 use crate::isa::{Isa, versions};
@@ -60,7 +61,7 @@ fn encode_body(ty: BlockType, values: &[f32], bytes: &mut [u8]) {
         BlockType::Q8_0 => each(values, bytes, q8_0),
         BlockType::Q4K => each(values, bytes, k::q4),
         BlockType::Q5K => each(values, bytes, k::q5),
-        BlockType::Q6K => each(values, bytes, k::q6),
+        BlockType::Q6K => each(values, bytes, six::q6),
     }
 }
 
