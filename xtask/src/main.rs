@@ -25,6 +25,7 @@ cargo xtask COMMAND
   fetch                        fetch the built-in model into the user's cache
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
   peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits
+  peers llama.cpp [--tools DIR]  export models and run llama.cpp on them (built here, or in DIR), compare predictions
   help                         this text
 ";
 
@@ -54,6 +55,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["golden", "--update"] => golden::update(&project),
         ["peers", "transformers"] => peers::transformers(&project, None),
         ["peers", "transformers", directory] => peers::transformers(&project, Some(directory)),
+        ["peers", "llama.cpp"] => peers::llama_cpp(&project, None),
+        ["peers", "llama.cpp", "--tools", tools] => peers::llama_cpp(&project, Some(tools)),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");
             Ok(())

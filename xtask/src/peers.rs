@@ -1,5 +1,10 @@
 //! Comparison with other programs: does what pare wrote load there, and are the numbers the same?
 
+mod llama_cpp;
+mod log_probs;
+
+pub(crate) use llama_cpp::llama_cpp;
+
 use crate::project::{FETCH, Project, capture, capture_any, run};
 use crate::python;
 use anyhow::{Context as _, Result, bail};
@@ -48,10 +53,9 @@ pub(crate) fn transformers(project: &Project, directory: Option<&str>) -> Result
 
     let (said, agrees) = capture_any(project.command(&python).arg(SCRIPT).arg(&model).arg(&logits))?;
     let report: Value = serde_json::from_str(&said).with_context(|| format!("{SCRIPT} printed:\n{said}"))?;
-    let today = "import datetime; print(datetime.datetime.now(datetime.timezone.utc).date())";
-    let date = capture(project.command(&python).args(["-c", today]))?;
+    let date = date(project)?;
     let commit = capture(project.command("git").args(["describe", "--always", "--dirty"]))?;
-    let about = About { date: date.trim(), commit: commit.trim(), made_by: &made_by, machine: &machine() };
+    let about = About { date: &date, commit: commit.trim(), made_by: &made_by, machine: &machine() };
     let path = format!("docs/peers/transformers-{}.md", about.date);
     fs::write(project.root.join(&path), page(&about, &report)).with_context(|| path.clone())?;
     println!("wrote {path}");
@@ -59,6 +63,13 @@ pub(crate) fn transformers(project: &Project, directory: Option<&str>) -> Result
         bail!("transformers does not agree, see {path}");
     }
     Ok(())
+}
+
+/// Today, as in 2026-01-31.
+fn date(project: &Project) -> Result<String> {
+    let system = std::env::var_os("PARE_PYTHON").unwrap_or_else(|| "python3".into());
+    let today = "import datetime; print(datetime.datetime.now(datetime.timezone.utc).date())";
+    Ok(capture(project.command(system).args(["-c", today]))?.trim().to_owned())
 }
 
 /// Where the figures are from.

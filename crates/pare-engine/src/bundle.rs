@@ -9,6 +9,7 @@ use pare_format::gguf::Gguf;
 use pare_format::map::{self, MappedFile};
 use pare_format::tokenizer::Tokenizer;
 use pare_format::{FormatError, FormatErrorKind};
+use pare_methods::rewrite::off_grid;
 use pare_model::load::{Loaded, from_directory, from_gguf};
 use pare_model::model::Model;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Bundle {
     pub bytes: u64,
     /// What is odd but allowed.
     pub warnings: Vec<String>,
+    /// Whether the model holds other numbers than its files.
+    pub rewritten: bool,
 }
 
 impl Bundle {
@@ -95,7 +98,26 @@ impl Bundle {
     fn new(name: &str, path: &Path, loaded: Loaded, tokenizer: Tokenizer) -> Result<Self, Error> {
         tokenizer.check_rows(loaded.model.architecture.vocab)?;
         let Loaded { model, config, warnings, bytes } = loaded;
-        Ok(Self { name: name.to_owned(), path: path.to_owned(), model, config, tokenizer, bytes, warnings })
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            model,
+            config,
+            tokenizer,
+            bytes,
+            warnings,
+            rewritten: false,
+        })
+    }
+
+    /// The same function in other weights, see [`off_grid`]: what quantisers made of this model before leaves no trace.
+    ///
+    /// # Errors
+    /// A weight that is not finite.
+    pub fn off_grid(mut self, seed: u64) -> Result<Self, Error> {
+        self.model = off_grid(&self.model, seed)?;
+        self.rewritten = true;
+        Ok(self)
     }
 
     /// The token that a text of its own begins with.

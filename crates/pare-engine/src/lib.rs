@@ -9,6 +9,7 @@ pub mod cache;
 pub mod candidates;
 mod error;
 pub mod evaluate;
+pub mod export;
 pub mod generate;
 pub mod hub;
 pub mod inspect;

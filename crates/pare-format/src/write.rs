@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::map::identity;
 
+mod file;
 mod output;
 mod partial;
 
+pub use file::NewFile;
 pub use output::{OutputDir, OutputFile};
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -63,19 +65,7 @@ pub fn refuse_inputs<P: AsRef<Path>>(output: impl AsRef<Path>, inputs: impl Into
 pub fn write_file_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let given = path.as_ref();
     let failed = failed(given);
-    let (path, permissions) = match fs::symlink_metadata(given) {
-        Ok(_) => {
-            let path = fs::canonicalize(given).map_err(&failed)?;
-            let metadata = fs::metadata(&path).map_err(&failed)?;
-            if !metadata.is_file() {
-                let found = if metadata.is_dir() { "a directory" } else { "not a regular file" };
-                return Err(FormatError::new(given, FormatErrorKind::NotAFile { found }));
-            }
-            (path, Some(metadata.permissions()))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => (given.to_owned(), None),
-        Err(error) => return Err(failed(error)),
-    };
+    let (path, permissions) = target(given)?;
     let (parent, name) = partial::split(&path)?;
     partial::remove_stale_files(&parent, &name);
     let temporary = Temporary::new(&parent, &name).map_err(&failed)?;
@@ -84,7 +74,26 @@ pub fn write_file_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     sync_directory(&parent).map_err(&failed)
 }
 
+/// The file that `given` leads to, through links, and its permissions; they are none when there is no such file yet.
+fn target(given: &Path) -> Result<(PathBuf, Option<fs::Permissions>)> {
+    let failed = failed(given);
+    match fs::symlink_metadata(given) {
+        Ok(_) => {
+            let path = fs::canonicalize(given).map_err(&failed)?;
+            let metadata = fs::metadata(&path).map_err(&failed)?;
+            if !metadata.is_file() {
+                let found = if metadata.is_dir() { "a directory" } else { "not a regular file" };
+                return Err(FormatError::new(given, FormatErrorKind::NotAFile { found }));
+            }
+            Ok((path, Some(metadata.permissions())))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((given.to_owned(), None)),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// A new file that removes itself unless it was renamed.
+#[derive(Debug)]
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -113,6 +122,11 @@ impl Temporary {
 
     fn fill(&self, bytes: &[u8], permissions: Option<fs::Permissions>) -> std::io::Result<()> {
         (&self.file).write_all(bytes)?;
+        self.finish(permissions)
+    }
+
+    /// Sets the permissions and waits until everything is on the disk.
+    fn finish(&self, permissions: Option<fs::Permissions>) -> std::io::Result<()> {
         if let Some(permissions) = permissions {
             self.file.set_permissions(permissions)?;
         }

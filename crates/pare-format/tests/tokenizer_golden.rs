@@ -21,14 +21,38 @@ fn rows() -> Vec<(String, Vec<u32>, Vec<u32>)> {
     json.as_array().expect("rows").iter().map(row).collect()
 }
 
+/// The tokenizer written as the metadata of a GGUF file, for a model with three rows more, and read back.
+fn through_gguf(tokenizer: &Tokenizer) -> Tokenizer {
+    let metadata = tokenizer.gguf_metadata(tokenizer.vocab_size() + 3).expect("a tokenizer that the format can say");
+    let path = Path::new("written.gguf");
+    let file = GgufWriter::new(path, Vec::new(), &metadata, &[]).and_then(GgufWriter::finish).expect("a file");
+    let gguf = Gguf::parse(path, &file).expect("sound");
+    assert_eq!(gguf.strings("tokenizer.ggml.tokens").expect("tokens").len(), tokenizer.vocab_size() + 3);
+    Tokenizer::from_gguf(&gguf).expect("a tokenizer")
+}
+
+#[test]
+fn rules_without_a_name_are_refused() {
+    let json = tokenizer().to_json().expect("JSON");
+    let mut json: Json = serde_json::from_slice(&json).expect("JSON");
+    json["normalizer"] = serde_json::json!({ "type": "NFKC" });
+    let odd = Tokenizer::from_json("tokenizer.json".as_ref(), json.to_string().as_bytes()).expect("a tokenizer");
+    let error = odd.gguf_metadata(odd.vocab_size()).expect_err("no such name").to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("qwen2"), "{error}");
+    let few = tokenizer().gguf_metadata(100).expect_err("more tokens than rows").to_string();
+    assert!(few.contains("ids below 100"), "{few}");
+}
+
 #[test]
 fn ids_are_those_of_the_reference() {
     let direct = tokenizer();
     let through_json =
         Tokenizer::from_json("tokenizer.json".as_ref(), &direct.to_json().expect("JSON")).expect("read back");
+    let through_gguf = through_gguf(&through_json);
     let rows = rows();
     assert!(rows.len() >= 60);
-    for t in [&direct, &through_json] {
+    assert_eq!(through_gguf.specials(), through_json.specials());
+    for t in [&direct, &through_json, &through_gguf] {
         for (text, plain, special) in &rows {
             assert_eq!(&t.encode(text, false).expect("ids"), plain, "{text:?}");
             assert_eq!(&t.encode(text, true).expect("ids"), special, "{text:?} with special tokens");
@@ -61,12 +85,13 @@ fn pieces_are_those_of_sentencepiece() {
     let file = GgufWriter::new(path, Vec::new(), &metadata, &[]).and_then(GgufWriter::finish).expect("a file");
     let direct = Tokenizer::from_gguf(&Gguf::parse(path, &file).expect("sound")).expect("a tokenizer");
     let through_json = Tokenizer::from_json(path, &direct.to_json().expect("JSON")).expect("read back");
+    let through_gguf = through_gguf(&through_json);
     assert!(list("rows").len() >= 60);
     for row in list("rows") {
         let text = row["text"].as_str().expect("text");
         let ids: Vec<u32> =
             row["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect();
-        for t in [&direct, &through_json] {
+        for t in [&direct, &through_json, &through_gguf] {
             assert_eq!(t.encode(text, false).expect("ids"), ids, "{text:?}");
             assert_eq!(t.decode(&ids, false).expect("text"), text);
         }

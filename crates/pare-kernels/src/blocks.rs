@@ -1,6 +1,7 @@
-//! The block-quantised and half-width storages of GGUF, decoded to f32 exactly as `ggml` defines them.
+//! The block-quantised and half-width storages of GGUF, decoded to f32 exactly as `ggml` defines them, and encoded.
 
 pub(crate) mod codes;
+mod encode;
 mod k;
 mod plain;
 

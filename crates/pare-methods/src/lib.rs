@@ -11,6 +11,7 @@ mod linalg;
 pub mod metric;
 mod moments;
 pub mod names;
+pub mod rewrite;
 pub mod score;
 pub mod select;
 pub mod view;

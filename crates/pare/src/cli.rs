@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
+    /// Write one GGUF file, for llama.cpp and others
+    Export(Export),
     /// Generate text
     Run(Run),
     /// How fast do models run? In turns, beside the machine's limits and a peer
@@ -154,6 +156,9 @@ pub(crate) struct Shrink {
     /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "f16", "bf16"])]
     pub(crate) dtype: String,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Write the model and stop: no figures, no baselines, no report
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -172,6 +177,9 @@ pub(crate) struct Eval {
     /// Compare with this model, on the same windows
     #[arg(long, value_name = "MODEL")]
     pub(crate) against: Option<String>,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Tasks per probe; 0 runs none
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub(crate) probes: usize,
@@ -182,6 +190,28 @@ pub(crate) struct Eval {
     pub(crate) weights: Weights,
     #[command(flatten)]
     pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The model
+    pub(crate) model: String,
+    /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) gguf: String,
+    /// The file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the file when it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -278,6 +308,10 @@ pub(crate) struct Logits {
     /// One prompt per line; without it, three built-in ones
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
+    /// Instead of prompts, windows of tokens: `{"from": N, "windows": [[...]]}`. Written are the log-probabilities at the positions from
+    /// N to the last but one of each window, as f32, little endian, without a header
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
+    pub(crate) windows: Option<PathBuf>,
     /// Where to write `{"prompts": [{"ids": [...], "logits": [...]}]}`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,

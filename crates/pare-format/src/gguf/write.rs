@@ -26,6 +26,8 @@ pub struct GgufWriter<W> {
     /// Name and exact byte count of each tensor.
     expected: Vec<(String, usize)>,
     done: usize,
+    /// Bytes of the next tensor that were fed already.
+    fed: usize,
 }
 
 impl<W: Write> GgufWriter<W> {
@@ -87,7 +89,7 @@ impl<W: Write> GgufWriter<W> {
         }
         head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
         out.write_all(&head).map_err(|e| FormatError::new(file, e))?;
-        Ok(Self { file: file.to_owned(), out, expected, done: 0 })
+        Ok(Self { file: file.to_owned(), out, expected, done: 0, fed: 0 })
     }
 
     /// Writes the data of the next tensor in the list, which must be `name`, with its padding.
@@ -95,25 +97,43 @@ impl<W: Write> GgufWriter<W> {
     /// # Errors
     /// Another tensor is due, the byte count differs from type and shape, or the writer fails.
     pub fn tensor(&mut self, name: &str, data: &[u8]) -> Result<()> {
-        let bad = |found: String, expected: String| {
-            FormatError::new(&self.file, Kind::Found { found, expected }).item(format!("tensor {name:?}"))
-        };
-        match self.expected.get(self.done) {
-            None => return Err(bad("data after the last tensor".into(), "no more data".into())),
+        let due = self.expected.get(self.done).filter(|(due, _)| due == name).map(|(_, bytes)| *bytes);
+        if let Some(bytes) = due.filter(|bytes| *bytes != data.len()) {
+            return Err(self.bad(name, format!("{} bytes of data", data.len()), bytes.to_string()));
+        }
+        self.piece(name, data)
+    }
+
+    /// Writes the next bytes of the tensor that is due, which must be `name`: a tensor may come in pieces of any size.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`]; too few bytes are found when the next tensor begins.
+    pub fn piece(&mut self, name: &str, data: &[u8]) -> Result<()> {
+        let bytes = match self.expected.get(self.done) {
+            None => return Err(self.bad(name, "data after the last tensor".into(), "no more data".into())),
             Some((due, _)) if due != name => {
-                return Err(bad("data out of order".into(), format!("tensor {due:?} next")));
+                return Err(self.bad(name, "data out of order".into(), format!("tensor {due:?} next")));
             }
-            Some((_, bytes)) if *bytes != data.len() => {
-                return Err(bad(format!("{} bytes of data", data.len()), format!("{bytes}")));
-            }
-            Some(_) => {}
+            Some((_, bytes)) => *bytes,
+        };
+        let fed = self.fed.saturating_add(data.len());
+        if fed > bytes {
+            return Err(self.bad(name, format!("{fed} bytes of data"), bytes.to_string()));
         }
         let io = |e: io::Error| FormatError::new(&self.file, e);
         self.out.write_all(data).map_err(io)?;
-        let padding = data.len().next_multiple_of(ALIGNMENT).saturating_sub(data.len());
-        self.out.write_all([0; ALIGNMENT].get(..padding).unwrap_or_default()).map_err(io)?;
-        self.done = self.done.saturating_add(1);
+        self.fed = fed;
+        if fed == bytes {
+            let padding = bytes.next_multiple_of(ALIGNMENT).saturating_sub(bytes);
+            self.out.write_all([0; ALIGNMENT].get(..padding).unwrap_or_default()).map_err(io)?;
+            self.done = self.done.saturating_add(1);
+            self.fed = 0;
+        }
         Ok(())
+    }
+
+    fn bad(&self, name: &str, found: String, expected: String) -> FormatError {
+        FormatError::new(&self.file, Kind::Found { found, expected }).item(format!("tensor {name:?}"))
     }
 
     /// Flushes and gives the writer back.

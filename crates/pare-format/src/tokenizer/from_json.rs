@@ -151,7 +151,7 @@ fn vocab(at: &At<'_>) -> Result<Vec<(String, u32)>> {
     at.entries()?.iter().map(|(token, id)| Ok((token.clone(), at.named(token, id).u32()?))).collect()
 }
 
-fn merges(at: &At<'_>) -> Result<Vec<(String, String)>> {
+pub(super) fn merges(at: &At<'_>) -> Result<Vec<(String, String)>> {
     if let Json::List(list) = at.json
         && list.len() > MOST_MERGES
     {

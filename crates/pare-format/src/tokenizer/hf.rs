@@ -73,7 +73,7 @@ impl Tokenizer {
     }
 
     /// The text of a token as the file has it.
-    fn text(&self, id: u32) -> Option<String> {
+    pub(super) fn text(&self, id: u32) -> Option<String> {
         self.inner.added.simple_id_to_token(id).or_else(|| self.inner.model.id_to_token(id))
     }
 }

@@ -18,6 +18,7 @@ mod pre;
 mod stages;
 mod stream;
 mod table;
+mod to_gguf;
 mod words;
 
 pub use fuzz::fuzz;

@@ -69,3 +69,38 @@ pub(super) fn find(name: &str) -> Option<Pre> {
     let whole_words = matches!(rule, Rule::Llama3 | Rule::Tekken);
     Some(Pre { normalizer, pre_tokenizer, ignore_merges: whole_words, add_bos: whole_words })
 }
+
+/// The first name whose rules are these, when there is one.
+pub(super) fn name(normalizer: &Value, pre_tokenizer: &Value, ignore_merges: bool) -> Option<&'static str> {
+    let same = |name: &str| {
+        find(name).is_some_and(|pre| {
+            plain(&pre.normalizer) == plain(normalizer)
+                && plain(&pre.pre_tokenizer) == plain(pre_tokenizer)
+                && pre.ignore_merges == ignore_merges
+        })
+    };
+    NAMES.iter().filter_map(|row| row.0.first()).copied().find(|name| same(name))
+}
+
+/// The stage without what changes no id, and without sequences of one.
+fn plain(stage: &Value) -> Value {
+    for list in ["normalizers", "pretokenizers"] {
+        if let Some(steps) = stage.get(list).and_then(Value::as_array) {
+            let steps: Vec<Value> = steps.iter().map(plain).filter(|step| !step.is_null()).collect();
+            return match steps.as_slice() {
+                [] => Value::Null,
+                [only] => only.clone(),
+                _ => json!(steps),
+            };
+        }
+    }
+    let mut stage = stage.clone();
+    if let Some(object) = stage.as_object_mut() {
+        // Offsets into the text are not asked for.
+        object.remove("trim_offsets");
+        if object.get("type").is_some_and(|kind| kind == "ByteLevel") {
+            object.entry("use_regex").or_insert(Value::Bool(true));
+        }
+    }
+    stage
+}

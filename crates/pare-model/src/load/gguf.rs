@@ -1,5 +1,7 @@
 //! A GGUF file: its metadata translated to the terms of `config.json`, its tensors to the names of `model.safetensors`.
 
+mod deci;
+
 use super::{Loaded, Tensors, assemble, window_warning};
 use crate::rope::{Rope, Scaling, frequencies};
 use crate::storage::{Element, Stored};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 /// The model in a GGUF file.
 ///
 /// # Errors
-/// An architecture that is not llama, qwen2 or qwen3, metadata that is missing or contradicts itself, a tensor that is missing, of another
+/// An architecture that is not llama, deci, qwen2 or qwen3, metadata that is missing or contradicts itself, a tensor that is missing, of another
 /// shape than the metadata says, or of a type that pare does not compute with.
 pub fn from_gguf(file: &MappedFile, gguf: &Gguf) -> Result<Loaded> {
     gguf.require_whole()?;
@@ -30,13 +32,13 @@ pub fn from_gguf(file: &MappedFile, gguf: &Gguf) -> Result<Loaded> {
 
 fn family(gguf: &Gguf) -> Result<Family> {
     match gguf.str("general.architecture")? {
-        "llama" => Ok(Family::Llama),
+        "llama" | "deci" => Ok(Family::Llama),
         "qwen2" => Ok(Family::Qwen2),
         "qwen3" => Ok(Family::Qwen3),
         other => {
             let kind = FormatErrorKind::Unsupported {
                 found: format!("architecture {other:?}"),
-                supported: "llama, qwen2, qwen3".into(),
+                supported: "llama, deci, qwen2, qwen3".into(),
             };
             Err(FormatError::new(gguf.file(), kind).item("key \"general.architecture\""))
         }
@@ -48,18 +50,33 @@ fn config(gguf: &Gguf) -> Result<ModelConfig> {
     let family = family(gguf)?;
     let name = gguf.str("general.architecture")?;
     let key = |suffix: &str| format!("{name}.{suffix}");
-    let heads = gguf.u64(&key("attention.head_count"))?;
+    let shapes = if name == "deci" { Some(deci::Shapes::read(gguf)?) } else { None };
+    let [heads, groups, width] = match &shapes {
+        Some(shapes) => shapes.first(),
+        None => {
+            let heads = gguf.u64(&key("attention.head_count"))?;
+            let groups = gguf.opt_u64(&key("attention.head_count_kv"))?.unwrap_or(heads);
+            [heads, groups, gguf.u64(&key("feed_forward_length"))?]
+        }
+    };
     let hidden = gguf.u64(&key("embedding_length"))?;
     let embedding = gguf.tensor("token_embd.weight").ok_or_else(|| missing(gguf, "token_embd.weight"))?;
-    let bias = |tensor: &str| gguf.tensor(&format!("blk.0.{tensor}.bias")).is_some();
+    // The first blocks may lack the part that has them.
+    let bias = |tensor: &str| {
+        let suffix = format!(".{tensor}.bias");
+        gguf.tensors().iter().any(|found| found.name.ends_with(&suffix))
+    };
 
     let mut raw = Object::default();
     raw.set("model_type", family.model_type());
     raw.set("hidden_size", hidden);
-    raw.set("intermediate_size", gguf.u64(&key("feed_forward_length"))?);
+    raw.set("intermediate_size", width);
     raw.set("num_hidden_layers", gguf.u64(&key("block_count"))?);
     raw.set("num_attention_heads", heads);
-    raw.set("num_key_value_heads", gguf.opt_u64(&key("attention.head_count_kv"))?.unwrap_or(heads));
+    raw.set("num_key_value_heads", groups);
+    if let Some(shapes) = &shapes {
+        raw.set("pare", shapes.entry());
+    }
     let head_dim = match gguf.opt_u64(&key("attention.key_length"))? {
         Some(width) => width,
         // The check of the numbers below refuses a head count of 0 and widths that do not divide.

@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{open, verification};
+use super::{off_grid, open, verification};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -12,7 +12,7 @@ use pare_engine::verify::{Entry, Measures, verify};
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model, work)?;
+    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
     let against = arguments.against.as_deref().map(|name| open(name, work)).transpose()?;
     let reference = against.as_ref().unwrap_or(&bundle);
     if reference.model.architecture.vocab != bundle.model.architecture.vocab {

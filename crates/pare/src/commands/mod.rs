@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod eval;
+mod export;
 mod inspect;
 mod logits;
 mod methods;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments, work),
         Command::Shrink(arguments) => shrink::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
+        Command::Export(arguments) => export::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
@@ -45,6 +47,14 @@ fn open(name: &str, work: Work<'_>) -> Result<Bundle> {
         show::remark(&format!("warning: {name}: {warning}"));
     }
     Ok(bundle)
+}
+
+/// The model in other weights that compute the same, when there is a seed.
+fn off_grid(bundle: Bundle, seed: Option<u64>) -> Result<Bundle> {
+    match seed {
+        Some(seed) => Ok(bundle.off_grid(seed)?),
+        None => Ok(bundle),
+    }
 }
 
 /// The text to calibrate on.

@@ -1,6 +1,6 @@
 //! `pare shrink`: remove, write, verify, report.
 
-use super::{calibration, open, verification, window};
+use super::{calibration, off_grid, open, verification, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     // Everything that can be refused is refused before the first second of work.
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
-    let bundle = open(&arguments.model, work)?;
+    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
     check(&bundle.model, &recipe, keep)?;
     let texts = &arguments.texts;
     refuse_inputs(

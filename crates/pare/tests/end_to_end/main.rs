@@ -6,6 +6,7 @@
 
 mod bench;
 mod catalogue;
+mod export;
 mod figures;
 mod generate;
 mod interrupt;

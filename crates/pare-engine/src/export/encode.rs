@@ -1,0 +1,81 @@
+//! Rows of a tensor to bytes, in pieces that fit in memory, shared among threads.
+
+use super::ggml_type;
+use super::tensors::Tensor;
+use pare_kernels::blocks::RowType;
+use pare_kernels::pool::Pool;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Numbers that are encoded between two looks at the user's wish to stop.
+const CHUNK: usize = 1 << 22;
+/// Numbers that one thread takes at a time.
+const PIECE: usize = 1 << 15;
+
+/// The rows of a tensor in pieces.
+pub(super) struct Chunks {
+    next: usize,
+    rows: usize,
+    each: usize,
+}
+
+impl Chunks {
+    pub(super) fn of(tensor: &Tensor<'_>) -> Self {
+        let [rows, columns] = tensor.shape;
+        let each = if tensor.is_copied() { rows } else { (CHUNK / columns.max(1)).max(1) };
+        Self { next: 0, rows, each }
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rows = self.next..(self.next + self.each).min(self.rows);
+        self.next = rows.end;
+        (!rows.is_empty()).then_some(rows)
+    }
+}
+
+/// Encodes `rows` of `tensor` into `buffer`, which is overwritten.
+///
+/// # Errors
+/// The first number that the type cannot hold.
+pub(super) fn rows(tensor: &Tensor<'_>, rows: Range<usize>, buffer: &mut Vec<u8>, pool: &Pool) -> Result<(), String> {
+    let columns = tensor.shape[1];
+    let row_bytes = columns / tensor.ty.values_per_block() * tensor.ty.bytes_per_block();
+    buffer.clear();
+    buffer.resize(rows.len() * row_bytes, 0);
+    let each = (PIECE / columns.max(1)).max(1);
+    let pieces: Vec<Mutex<(&mut [u8], Result<(), String>)>> =
+        buffer.chunks_mut(each * row_bytes).map(|bytes| Mutex::new((bytes, Ok(())))).collect();
+    pool.run(pieces.len(), &|index| {
+        let mut piece = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, outcome) = &mut *piece;
+        let mut values = vec![0.0; columns];
+        for (row, bytes) in (rows.start + index * each..).zip(bytes.chunks_mut(row_bytes)) {
+            tensor.row(row, &mut values);
+            if let Err(why) = check(tensor, row, &values) {
+                *outcome = Err(why);
+                return;
+            }
+            tensor.ty.encode(&values, bytes);
+        }
+    });
+    pieces.into_iter().try_for_each(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+}
+
+fn check(tensor: &Tensor<'_>, row: usize, values: &[f32]) -> Result<(), String> {
+    let most = tensor.ty.largest();
+    // Not for NaN either.
+    let Some(at) = values.iter().position(|value| !(value.abs() <= most)) else { return Ok(()) };
+    let (value, ty) = (values[at], ggml_type(tensor.ty).name());
+    let what = if value.is_finite() { "too large" } else { "not a finite number" };
+    let hint = match tensor.ty {
+        RowType::F32 | RowType::Bf16 => "",
+        _ if value.is_finite() => "; export as bf16 or f32",
+        _ => "",
+    };
+    let name = &tensor.name;
+    Err(format!("tensor {name:?}: row {row}, column {at} is {value}, {what} for {ty} (at most {most}){hint}"))
+}

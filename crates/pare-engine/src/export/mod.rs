@@ -1,0 +1,238 @@
+//! A model as one GGUF file, by the conventions of llama.cpp. What the format cannot say is refused before any work.
+
+mod architecture;
+mod encode;
+mod metadata;
+mod mix;
+mod tensors;
+
+use crate::Error;
+use crate::bundle::Bundle;
+use crate::progress::Work;
+use architecture::{Architecture, refuse};
+use encode::Chunks;
+use pare_format::gguf::{GgmlType, Gguf, GgufWriter, TensorSpec, Value, nonfinite};
+use pare_format::map::{Bytes, MappedFile};
+use pare_format::write::NewFile;
+use pare_kernels::blocks::{BlockType, RowType};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tensors::{Source, Tensor};
+
+/// What the matrices of a file are encoded as. Vectors are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// IEEE single.
+    F32,
+    /// IEEE half.
+    F16,
+    /// The upper half of an IEEE single.
+    Bf16,
+    /// One type of blocks of 32 for the blocks of the model; the head in more bits.
+    Plain(BlockType),
+    /// `Q4_K`, with `Q6_K` where it matters most.
+    Q4KM,
+    /// `Q5_K`, with `Q6_K` where it matters most.
+    Q5KM,
+    /// `Q6_K`.
+    Q6K,
+}
+
+/// Every target: its name on the command line, and its number in `general.file_type`.
+const TARGETS: &[(&str, Target, u32)] = &[
+    ("f32", Target::F32, 0),
+    ("f16", Target::F16, 1),
+    ("bf16", Target::Bf16, 32),
+    ("q8_0", Target::Plain(BlockType::Q8_0), 7),
+    ("q4_0", Target::Plain(BlockType::Q4_0), 2),
+    ("q4_1", Target::Plain(BlockType::Q4_1), 3),
+    ("q5_0", Target::Plain(BlockType::Q5_0), 8),
+    ("q5_1", Target::Plain(BlockType::Q5_1), 9),
+    ("q4_k_m", Target::Q4KM, 15),
+    ("q5_k_m", Target::Q5KM, 17),
+    ("q6_k", Target::Q6K, 18),
+];
+
+impl Target {
+    /// Names of all targets.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TARGETS.iter().map(|row| row.0)
+    }
+
+    /// The target called `name`.
+    pub fn find(name: &str) -> Option<Self> {
+        TARGETS.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    /// Its name, as in `q4_k_m`.
+    pub fn name(self) -> &'static str {
+        TARGETS.iter().find(|row| row.1 == self).map_or("?", |row| row.0)
+    }
+
+    fn file_type(self) -> u32 {
+        TARGETS.iter().find(|row| row.1 == self).map_or(0, |row| row.2)
+    }
+
+    /// The type of a matrix that no rule makes an exception of.
+    fn row_type(self) -> RowType {
+        match self {
+            Self::F32 => RowType::F32,
+            Self::F16 => RowType::F16,
+            Self::Bf16 => RowType::Bf16,
+            Self::Plain(ty) => RowType::Blocks(ty),
+            Self::Q4KM => RowType::Blocks(BlockType::Q4K),
+            Self::Q5KM => RowType::Blocks(BlockType::Q5K),
+            Self::Q6K => RowType::Blocks(BlockType::Q6K),
+        }
+    }
+}
+
+/// The type as the file numbers it.
+fn ggml_type(ty: RowType) -> GgmlType {
+    match ty {
+        RowType::F32 => GgmlType::F32,
+        RowType::F16 => GgmlType::F16,
+        RowType::Bf16 => GgmlType::BF16,
+        RowType::Blocks(BlockType::Q4_0) => GgmlType::Q4_0,
+        RowType::Blocks(BlockType::Q4_1) => GgmlType::Q4_1,
+        RowType::Blocks(BlockType::Q5_0) => GgmlType::Q5_0,
+        RowType::Blocks(BlockType::Q5_1) => GgmlType::Q5_1,
+        RowType::Blocks(BlockType::Q8_0) => GgmlType::Q8_0,
+        RowType::Blocks(BlockType::Q4K) => GgmlType::Q4_K,
+        RowType::Blocks(BlockType::Q5K) => GgmlType::Q5_K,
+        RowType::Blocks(BlockType::Q6K) => GgmlType::Q6_K,
+    }
+}
+
+/// A file that can be written: everything was decided and nothing encoded.
+#[derive(Debug)]
+pub struct Export<'a> {
+    model: &'a str,
+    architecture: &'static str,
+    metadata: Vec<(String, Value)>,
+    tensors: Vec<Tensor<'a>>,
+    notes: Vec<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Written {
+    /// `general.architecture` of the file.
+    pub architecture: &'static str,
+    /// Bytes of the file, as the file system says.
+    pub bytes: u64,
+    /// Tensors per type.
+    pub tensors: BTreeMap<&'static str, usize>,
+}
+
+/// The file that a model was read from, when it is a GGUF file.
+struct Origin {
+    gguf: Gguf,
+    bytes: Bytes,
+}
+
+impl<'a> Export<'a> {
+    /// Decides what the file holds.
+    ///
+    /// # Errors
+    /// What the format, or every program that reads it, cannot express: see the message.
+    pub fn plan(bundle: &'a Bundle, target: Target) -> Result<Self, Error> {
+        let model = &bundle.model;
+        let architecture = Architecture::of(model).map_err(|why| refuse(&bundle.name, &why))?;
+        let origin = match bundle.path.is_file() {
+            true => Some(open(&bundle.path)?),
+            false => None,
+        };
+        let metadata = metadata::all(bundle, &architecture, target, origin.as_ref().map(|origin| &origin.gguf))?;
+        let mut tensors = tensors::list(model, &architecture);
+        mix::choose(&mut tensors, target, &architecture);
+        let mut notes = architecture.notes();
+        let copied = match &origin {
+            Some(origin) if !bundle.rewritten => copy_what_is_there(&mut tensors, &architecture, origin),
+            _ => 0,
+        };
+        let encoded = tensors.iter().filter(|tensor| tensor.is_matrix() && !tensor.is_copied()).count();
+        let coarse = tensors.iter().any(Tensor::is_from_blocks);
+        if coarse && encoded > 0 && matches!(target.row_type(), RowType::Blocks(_)) {
+            notes.push(format!(
+                "{encoded} matrices are quantised already and will be again, {copied} tensors are copied: a file made from the original \
+                 weights would be better"
+            ));
+        }
+        Ok(Self { model: &bundle.name, architecture: architecture.name, metadata, tensors, notes })
+    }
+
+    /// What the user should know before the work.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Encodes and writes everything; the file appears whole, at the end. The same bytes at any number of threads.
+    ///
+    /// # Errors
+    /// A number that its type cannot hold, the disk, or the user. The file is then as it was.
+    pub fn write(&self, file: NewFile, work: Work<'_>) -> Result<Written, Error> {
+        let path = file.path().to_owned();
+        let specs: Vec<TensorSpec> = self.tensors.iter().map(Tensor::spec).collect();
+        let steps: usize = self.tensors.iter().map(|tensor| Chunks::of(tensor).count()).sum();
+        work.progress.begin("encoding", steps as u64);
+        let mut writer = GgufWriter::new(&path, file, &self.metadata, &specs)?;
+        let mut buffer = Vec::new();
+        for (tensor, spec) in self.tensors.iter().zip(&specs) {
+            if let Source::Copied(bytes) = &tensor.source {
+                if nonfinite(spec.ggml_type, bytes).is_none_or(|count| count > 0) {
+                    return Err(refuse(
+                        self.model,
+                        &format!("tensor {:?} holds numbers that are not finite", tensor.name),
+                    ));
+                }
+                writer.tensor(&tensor.name, bytes)?;
+                work.progress.advance(1, &tensor.name);
+                continue;
+            }
+            for rows in Chunks::of(tensor) {
+                work.interrupt.check()?;
+                encode::rows(tensor, rows, &mut buffer, work.pool).map_err(|why| refuse(self.model, &why))?;
+                writer.piece(&tensor.name, &buffer)?;
+                work.progress.advance(1, &tensor.name);
+            }
+        }
+        work.interrupt.check()?;
+        writer.finish()?.commit()?;
+        work.progress.end();
+        let bytes =
+            std::fs::metadata(&path).map_err(|source| Error::Io { path: path.display().to_string(), source })?.len();
+        let mut tensors = BTreeMap::new();
+        for spec in &specs {
+            *tensors.entry(spec.ggml_type.name()).or_default() += 1;
+        }
+        Ok(Written { architecture: self.architecture, bytes, tensors })
+    }
+}
+
+fn open(path: &PathBuf) -> Result<Origin, Error> {
+    let file = MappedFile::open(path)?;
+    let gguf = Gguf::parse(path, file.bytes())?;
+    let bytes = file.bytes().slice(0..file.bytes().len());
+    let bytes = bytes.ok_or_else(|| refuse(&path.display().to_string(), "the file changed while it was read"))?;
+    Ok(Origin { gguf, bytes })
+}
+
+/// Takes the bytes of every tensor that the file has in the wanted type already: encoding again could only lose.
+fn copy_what_is_there(tensors: &mut [Tensor<'_>], architecture: &Architecture<'_>, origin: &Origin) -> usize {
+    let same = origin.gguf.str("general.architecture").is_ok_and(|name| name == architecture.name);
+    if !same || architecture.renumbers {
+        return 0;
+    }
+    let mut copied = 0;
+    for tensor in tensors {
+        let spec = tensor.spec();
+        let there = origin.gguf.tensor(&tensor.name);
+        let there = there.filter(|there| there.ggml_type == spec.ggml_type && there.shape == spec.shape);
+        if let Some(bytes) = there.and_then(|there| origin.bytes.slice(there.range.clone())) {
+            tensor.source = Source::Copied(bytes);
+            copied += 1;
+        }
+    }
+    copied
+}

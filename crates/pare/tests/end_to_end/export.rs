@@ -1,0 +1,63 @@
+//! `pare export`: a file that reads back, and refusals that leave everything as it was.
+
+use crate::model::Tiny;
+use crate::program::{names, pare};
+use std::fs;
+
+#[test]
+fn a_file_is_written_read_and_not_replaced_unasked() {
+    let tiny = Tiny::new();
+    let (model, file) = (tiny.name(), tiny.path("m.gguf"));
+    let said = pare(["export", &model, "--gguf", "q8_0", "-o", &file, "--json"]).json();
+    assert_eq!(said["architecture"], "llama");
+    assert_eq!(said["bytes"], fs::metadata(&file).unwrap().len());
+    let logits = tiny.path("logits.json");
+    pare(["logits", &file, "-o", &logits]).succeeds();
+    let before = fs::read(&file).unwrap();
+    let again = ["export", &model, "--gguf", "f16", "-o", &file];
+    pare(again).refuses(&["m.gguf", "--force"]);
+    assert!(fs::read(&file).unwrap() == before);
+    let line = pare(again.iter().chain(&["--force"])).succeeds();
+    assert!(line.contains("F16") && fs::read(&file).unwrap() != before, "{line}");
+    assert_eq!(names(tiny.folder()), ["logits.json", "m.gguf", "model"]);
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused() {
+    let tiny = Tiny::of_family("llama-yarn");
+    let (model, file) = (tiny.name(), tiny.path("m.gguf"));
+    pare(["export", &model, "--gguf", "q3_k", "-o", &file]).refuses(&["q3_k", "q4_k_m"]);
+    pare(["export", &model, "--gguf", "f16", "-o", &file]).refuses(&["cannot be exported", "beta_fast"]);
+    pare(["export", &model, "--gguf", "f16", "-o", &model]).refuses(&["model"]);
+    assert_eq!(names(tiny.folder()), ["model"]);
+}
+
+#[test]
+fn off_grid_changes_the_weights_by_its_seed() {
+    let tiny = Tiny::new();
+    let written = |seed: &str, name: &str| {
+        let file = tiny.path(name);
+        pare(["export", &tiny.name(), "--gguf", "f32", "--off-grid", seed, "-o", &file]).succeeds();
+        fs::read(&file).unwrap()
+    };
+    assert!(written("1", "a.gguf") == written("1", "b.gguf"));
+    assert!(written("1", "c.gguf") != written("2", "d.gguf"));
+}
+
+#[test]
+fn predictions_of_windows_are_distributions() {
+    let tiny = Tiny::new();
+    let windows = tiny.write("w.json", r#"{"from": 1, "windows": [[1, 2, 3, 4], [5, 6, 7, 8]]}"#);
+    let out = tiny.path("p.f32");
+    pare(["logits", &tiny.name(), "--windows", &windows, "-o", &out]).succeeds();
+    let bytes = fs::read(&out).unwrap();
+    assert_eq!(bytes.len(), 2 * 2 * 128 * 4);
+    for row in bytes.chunks(128 * 4) {
+        let logs = row.as_chunks::<4>().0.iter().map(|raw| f64::from(f32::from_le_bytes(*raw)));
+        assert!((logs.map(f64::exp).sum::<f64>() - 1.0).abs() < 1e-5);
+    }
+    for bad in [r#"{"from": 3, "windows": [[1, 2, 3, 4]]}"#, r#"{"from": 0, "windows": [[1, 999]]}"#, "{}"] {
+        let windows = tiny.write("w.json", bad);
+        pare(["logits", &tiny.name(), "--windows", &windows, "-o", &out]).refuses(&["w.json"]);
+    }
+}
