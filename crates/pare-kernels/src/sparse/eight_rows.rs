@@ -28,8 +28,8 @@ const MOST_ROWS: usize = 8;
 const MOST_PANELS: usize = 4;
 /// Kept columns between two fetches, whose numbers fill a line.
 const STEP: usize = 8;
-/// Steps that a panel is fetched ahead of its use: 1 KB of f16.
-const AHEAD: usize = 2;
+/// Steps that a panel is fetched ahead of its use: 1.5 KB of f16.
+const AHEAD: usize = 3;
 
 /// 32 kept columns of the 4 groups of a panel, side by side: `columns[k][g]` and `values[k][g]`.
 #[derive(Clone, Copy)]
@@ -129,12 +129,13 @@ impl EightRows {
             starts.push(starts[starts.len() - 1] + blocks);
         }
         let blocks = starts[starts.len() - 1];
-        let places = || Places::new(&counts, &starts);
         let data = match &parts.values {
             SparseValues::F16(values) => {
                 let mut data = Aligned::<HalfBlock>::zeroed(blocks);
                 let (values, _) = values.as_chunks::<GROUP>();
-                for ((Place { block, k, g, .. }, &column), &values) in places().zip(&parts.columns).zip(values) {
+                for ((Place { block, k, g, .. }, &column), &values) in
+                    places(&counts, &starts).zip(&parts.columns).zip(values)
+                {
                     data[block].columns[k][g] = column;
                     data[block].values[k][g] = values;
                 }
@@ -143,7 +144,9 @@ impl EightRows {
             SparseValues::Int8 { values, scales } => {
                 let mut data = Aligned::<Int8Block>::zeroed(blocks);
                 let ((values, _), (scales, _)) = (values.as_chunks::<GROUP>(), scales.as_chunks::<GROUP>());
-                for ((Place { block, k, g, run }, &column), &values) in places().zip(&parts.columns).zip(values) {
+                for ((Place { block, k, g, run }, &column), &values) in
+                    places(&counts, &starts).zip(&parts.columns).zip(values)
+                {
                     data[block].columns[k][g] = column;
                     data[block].scales[g] = scales[run];
                     data[block].values[k][g] = values;
@@ -162,7 +165,7 @@ impl EightRows {
             end += count as u64;
             end
         }));
-        for Place { block, k, g, .. } in Places::new(&self.counts, &self.starts) {
+        for Place { block, k, g, .. } in places(&self.counts, &self.starts) {
             match (&self.data, &mut parts.values) {
                 (Data::Half(data), SparseValues::F16(values)) => {
                     parts.columns.push(data[block].columns[k][g]);
@@ -239,19 +242,14 @@ struct Place {
 }
 
 /// The places of all kept columns in the order of a file.
-struct Places;
-
-impl Places {
-    #[allow(clippy::new_ret_no_self)]
-    fn new<'a>(counts: &'a [usize], starts: &'a [usize]) -> impl Iterator<Item = Place> + 'a {
-        let mut runs = 0;
-        counts.iter().enumerate().flat_map(move |(group, &count)| {
-            let first = runs;
-            runs += count.div_ceil(RUN);
-            let (start, g) = (starts[group / TOGETHER], group % TOGETHER);
-            (0..count).map(move |k| Place { block: start + k / RUN, k: k % RUN, g, run: first + k / RUN })
-        })
-    }
+fn places<'a>(counts: &'a [usize], starts: &'a [usize]) -> impl Iterator<Item = Place> + 'a {
+    let mut runs = 0;
+    counts.iter().enumerate().flat_map(move |(group, &count)| {
+        let first = runs;
+        runs += count.div_ceil(RUN);
+        let (start, g) = (starts[group / TOGETHER], group % TOGETHER);
+        (0..count).map(move |k| Place { block: start + k / RUN, k: k % RUN, g, run: first + k / RUN })
+    })
 }
 
 impl Product for EightRows {
