@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod parts;
 mod portable;
 
@@ -23,7 +25,11 @@ const TOGETHER: usize = PANEL / GROUP;
 /// The most rows that a kernel takes.
 const MOST_ROWS: usize = 8;
 /// The most panels that a kernel takes.
-const MOST_PANELS: usize = 2;
+const MOST_PANELS: usize = 4;
+/// Kept columns between two fetches, whose numbers fill a line.
+const STEP: usize = 8;
+/// Steps that a panel is fetched ahead of its use: 1.5 KB of f16.
+const AHEAD: usize = 3;
 
 /// 32 kept columns of the 4 groups of a panel, side by side: `columns[k][g]` and `values[k][g]`.
 #[derive(Clone, Copy)]
@@ -123,12 +129,13 @@ impl EightRows {
             starts.push(starts[starts.len() - 1] + blocks);
         }
         let blocks = starts[starts.len() - 1];
-        let places = || Places::new(&counts, &starts);
         let data = match &parts.values {
             SparseValues::F16(values) => {
                 let mut data = Aligned::<HalfBlock>::zeroed(blocks);
                 let (values, _) = values.as_chunks::<GROUP>();
-                for ((Place { block, k, g, .. }, &column), &values) in places().zip(&parts.columns).zip(values) {
+                for ((Place { block, k, g, .. }, &column), &values) in
+                    places(&counts, &starts).zip(&parts.columns).zip(values)
+                {
                     data[block].columns[k][g] = column;
                     data[block].values[k][g] = values;
                 }
@@ -137,7 +144,9 @@ impl EightRows {
             SparseValues::Int8 { values, scales } => {
                 let mut data = Aligned::<Int8Block>::zeroed(blocks);
                 let ((values, _), (scales, _)) = (values.as_chunks::<GROUP>(), scales.as_chunks::<GROUP>());
-                for ((Place { block, k, g, run }, &column), &values) in places().zip(&parts.columns).zip(values) {
+                for ((Place { block, k, g, run }, &column), &values) in
+                    places(&counts, &starts).zip(&parts.columns).zip(values)
+                {
                     data[block].columns[k][g] = column;
                     data[block].scales[g] = scales[run];
                     data[block].values[k][g] = values;
@@ -156,7 +165,7 @@ impl EightRows {
             end += count as u64;
             end
         }));
-        for Place { block, k, g, .. } in Places::new(&self.counts, &self.starts) {
+        for Place { block, k, g, .. } in places(&self.counts, &self.starts) {
             match (&self.data, &mut parts.values) {
                 (Data::Half(data), SparseValues::F16(values)) => {
                     parts.columns.push(data[block].columns[k][g]);
@@ -203,7 +212,24 @@ impl EightRows {
 /// How many neighbouring panels a kernel takes at best for `rows` rows: memory that is read at several places at once comes
 /// faster.
 fn most_panels(isa: Isa, rows: usize) -> usize {
-    if rows == 1 && isa != Isa::Portable { MOST_PANELS } else { 1 }
+    match (isa, rows) {
+        (Isa::Avx512Vnni | Isa::Avx512, 1) => MOST_PANELS,
+        (Isa::Avx2, 1) => 2,
+        _ => 1,
+    }
+}
+
+/// The block, and the step of it, that is fetched while block `b` of a panel is read: `step` may be past its end. Panels are
+/// read side by side, so what comes after one is not what follows it in memory.
+#[inline(always)]
+fn fetch_target(panel: &Panel, b: usize, step: usize, size: usize) -> (*const u8, usize) {
+    if step < RUN / STEP {
+        (panel.blocks.wrapping_add(b * size), step)
+    } else if (b + 1) * RUN < panel.count {
+        (panel.blocks.wrapping_add((b + 1) * size), step - RUN / STEP)
+    } else {
+        (panel.next, step - RUN / STEP)
+    }
 }
 
 /// Where a kept column of a group stands: in which block, at which place, which of the panel's groups, and in which run of
@@ -216,19 +242,14 @@ struct Place {
 }
 
 /// The places of all kept columns in the order of a file.
-struct Places;
-
-impl Places {
-    #[allow(clippy::new_ret_no_self)]
-    fn new<'a>(counts: &'a [usize], starts: &'a [usize]) -> impl Iterator<Item = Place> + 'a {
-        let mut runs = 0;
-        counts.iter().enumerate().flat_map(move |(group, &count)| {
-            let first = runs;
-            runs += count.div_ceil(RUN);
-            let (start, g) = (starts[group / TOGETHER], group % TOGETHER);
-            (0..count).map(move |k| Place { block: start + k / RUN, k: k % RUN, g, run: first + k / RUN })
-        })
-    }
+fn places<'a>(counts: &'a [usize], starts: &'a [usize]) -> impl Iterator<Item = Place> + 'a {
+    let mut runs = 0;
+    counts.iter().enumerate().flat_map(move |(group, &count)| {
+        let first = runs;
+        runs += count.div_ceil(RUN);
+        let (start, g) = (starts[group / TOGETHER], group % TOGETHER);
+        (0..count).map(move |k| Place { block: start + k / RUN, k: k % RUN, g, run: first + k / RUN })
+    })
 }
 
 impl Product for EightRows {
@@ -301,7 +322,9 @@ unsafe fn multiply_tile<const INT8: bool>(isa: Isa, tile: Tile<'_>) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
         match isa {
-            // 8 outputs are one register of 256 bits, whatever else the machine has.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni | Isa::Avx512 if tile.rows == 1 => avx512::multiply::<INT8>(tile),
+            // For more rows the 8 outputs of a group are one register of 256 bits, whatever else the machine has.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni | Isa::Avx512 | Isa::Avx2 => avx2::multiply::<INT8>(tile),
             _ => portable::multiply::<INT8>(tile),

@@ -1,16 +1,11 @@
 //! The kernel for shared columns: a group is one register of 8 lanes.
 
 use super::super::RUN;
-use super::{GROUP, HalfBlock, Int8Block, Panel, TOGETHER, Tile};
+use super::{AHEAD, GROUP, HalfBlock, Int8Block, Panel, STEP, TOGETHER, Tile, fetch_target};
 use crate::tile::PANEL;
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 use std::ops::Range;
-
-/// Kept columns between two fetches, whose numbers fill a line.
-const STEP: usize = 8;
-/// Steps that a panel is fetched ahead of its use: 1 KB of f16.
-const AHEAD: usize = 2;
 
 /// # Safety
 /// The machine has avx2, fma and f16c; every element that the tile names is valid and, in `y`, not used by anyone else.
@@ -88,11 +83,6 @@ unsafe fn fold<const INT8: bool, const MR: usize, const NP: usize, const L: usiz
         let b = k / RUN;
         let end = range.end.min((b + 1) * RUN);
         let blocks: [_; NP] = std::array::from_fn(|p| panels[p].blocks.wrapping_add(b * size));
-        // Panels are read side by side, so what comes after one is not what follows it in memory.
-        let next: [_; NP] = std::array::from_fn(|p| match (b + 1) * RUN < panels[p].count {
-            true => blocks[p].wrapping_add(size),
-            false => panels[p].next,
-        });
         let mut scales = [[_mm256_setzero_ps(); L]; NP];
         for (scales, block) in scales.iter_mut().zip(blocks) {
             for (l, scale) in scales.iter_mut().enumerate() {
@@ -106,10 +96,7 @@ unsafe fn fold<const INT8: bool, const MR: usize, const NP: usize, const L: usiz
         while k < end {
             let (place, stop) = (k % RUN, end.min(k - k % STEP + STEP));
             for p in 0..NP {
-                let (ahead, step) = match place / STEP + AHEAD < RUN / STEP {
-                    true => (blocks[p], place / STEP + AHEAD),
-                    false => (next[p], place / STEP + AHEAD - RUN / STEP),
-                };
+                let (ahead, step) = fetch_target(&panels[p], b, place / STEP + AHEAD, size);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * STEP * 2 * TOGETHER).cast());
                 for line in (0..STEP * bytes).step_by(64) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(offset + step * STEP * bytes + line).cast());
