@@ -33,7 +33,7 @@ use form::Form;
 /// Panel bytes that are worth a part of their own.
 const PART_BYTES: usize = 1 << 15;
 /// Bytes of a panel that the first cache keeps beside the rows of a tile.
-const PIECE_BYTES: usize = 20 << 10;
+const PIECE_BYTES: usize = 24 << 10;
 /// Bytes of rows that the second cache keeps beside the rest.
 const CACHED: usize = 1 << 18;
 
@@ -73,6 +73,8 @@ struct Tile {
     width: usize,
     /// Whether the sums go on from `y`, else from zero.
     accumulate: bool,
+    /// Whether the panels come from memory and are worth fetching ahead.
+    far: bool,
 }
 
 impl QuantPanels {
@@ -159,7 +161,7 @@ impl Product for QuantPanels {
         let (x, blocks) = (input.int8(), self.inn / BLOCK);
         let rows = cut.min(input.rows() - first);
         // Several tiles of rows find a piece of the panel in the first cache; a single one reads it through.
-        let piece = if rows <= most_rows(isa) { blocks } else { self.form.blocks_in(PIECE_BYTES) };
+        let piece = if rows <= most_rows(isa) { blocks } else { self.form.piece(blocks, PIECE_BYTES) };
         let last = panels.min((group + 1) * together);
         let mut panel = group * together;
         while panel < last {
@@ -185,6 +187,7 @@ impl Product for QuantPanels {
                         y_stride: self.out,
                         width: (several * PANEL).min(self.out - panel * PANEL),
                         accumulate: start > 0,
+                        far: row == first,
                     };
                     // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
                     unsafe { multiply(isa, self.form, tile) };

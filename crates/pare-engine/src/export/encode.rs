@@ -37,6 +37,9 @@ impl Iterator for Chunks {
     }
 }
 
+/// The bytes that one thread fills, and how it went.
+type Piece<'a> = (&'a mut [u8], Result<(), String>);
+
 /// Encodes `rows` of `tensor` into `buffer`, which is overwritten.
 ///
 /// # Errors
@@ -47,8 +50,8 @@ pub(super) fn rows(tensor: &Tensor<'_>, rows: Range<usize>, buffer: &mut Vec<u8>
     buffer.clear();
     buffer.resize(rows.len() * row_bytes, 0);
     let each = (PIECE / columns.max(1)).max(1);
-    let piece = |bytes| Mutex::new((bytes, Ok::<(), String>(())));
-    let pieces: Vec<_> = buffer.chunks_mut(each * row_bytes).map(piece).collect();
+    let pieces: Vec<Mutex<Piece<'_>>> =
+        buffer.chunks_mut(each * row_bytes).map(|bytes| Mutex::new((bytes, Ok(())))).collect();
     pool.run(pieces.len(), &|index| {
         let mut piece = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
         let (bytes, outcome) = &mut *piece;
@@ -67,7 +70,8 @@ pub(super) fn rows(tensor: &Tensor<'_>, rows: Range<usize>, buffer: &mut Vec<u8>
 
 fn check(tensor: &Tensor<'_>, row: usize, values: &[f32]) -> Result<(), String> {
     let most = tensor.ty.largest();
-    let Some(at) = values.iter().position(|value| value.is_nan() || value.abs() > most) else { return Ok(()) };
+    let fits = |value: &f32| value.is_finite() && value.abs() <= most;
+    let Some(at) = values.iter().position(|value| !fits(value)) else { return Ok(()) };
     let (value, ty) = (values[at], ggml_type(tensor.ty).name());
     let what = if value.is_finite() { "too large" } else { "not a finite number" };
     let hint = match tensor.ty {

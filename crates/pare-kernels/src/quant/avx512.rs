@@ -42,95 +42,82 @@ unsafe fn kernel<const FORM: u8, const MR: usize, const NP: usize>(tile: Tile) {
             acc[p][r][half] = unsafe { _mm512_maskz_loadu_ps(masks[p][half], y) };
         }
     }
+    let low = _mm512_set1_epi8(0x0f);
     for b in 0..tile.blocks {
         let (start, head) = form::block_start(FORM, b);
-        for (p, acc) in acc.iter_mut().enumerate() {
+        for p in 0..NP {
             let panel = tile.panel.wrapping_add(p * tile.panel_stride);
-            // SAFETY: block `b` of panel `p` and of every row.
-            unsafe { block::<FORM, MR>(&tile, b, panel.wrapping_add(start), panel.wrapping_add(head), acc) };
+            let (at, head) = (panel.wrapping_add(start), panel.wrapping_add(head));
+            if tile.far {
+                for line in (0..form::scale_bytes(FORM) + form::code_bytes(FORM)).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
+                }
+            }
+            let codes = at.wrapping_add(form::scale_bytes(FORM));
+            // Halves are two sums of 16 inputs, everything else is one of 32.
+            for pass in 0..if FORM == form::HALVES { 2 } else { 1 } {
+                // SAFETY: the scales of the block.
+                let (d, m) = unsafe { scales::<FORM>(at, head, pass) };
+                let mut dots = [[_mm512_setzero_si512(); 2]; MR];
+                for (r, dots) in dots.iter_mut().enumerate() {
+                    // SAFETY: block `b` of row `r`.
+                    let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
+                    let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
+                    if !form::has_minimum(FORM) {
+                        *dots = [_mm512_set1_epi32(-tile.offset * sum); 2];
+                    }
+                }
+                let steps = if FORM == form::HALVES || form::four_bits(FORM) { 4 } else { 8 };
+                for step in 0..steps {
+                    let group = pass * 4 + step;
+                    let from = codes.wrapping_add(group * 4 * PANEL);
+                    // SAFETY: the codes of these 4 inputs (and those 16 further on).
+                    let w = unsafe { [0, 64].map(|half| _mm512_loadu_si512(from.wrapping_add(half).cast())) };
+                    if form::four_bits(FORM) {
+                        let upper = w.map(|w| _mm512_and_si512(_mm512_srli_epi16::<4>(w), low));
+                        let lower = w.map(|w| _mm512_and_si512(w, low));
+                        for (r, dots) in dots.iter_mut().enumerate() {
+                            // SAFETY: 4 inputs of block `b` of row `r`, twice.
+                            let x = unsafe { [four(&tile, r, b, group), four(&tile, r, b, group + 4)] };
+                            for half in 0..2 {
+                                dots[half] = _mm512_dpbusd_epi32(dots[half], lower[half], x[0]);
+                                dots[half] = _mm512_dpbusd_epi32(dots[half], upper[half], x[1]);
+                            }
+                        }
+                    } else {
+                        for (r, dots) in dots.iter_mut().enumerate() {
+                            // SAFETY: 4 inputs of block `b` of row `r`.
+                            let x = unsafe { four(&tile, r, b, group) };
+                            dots[0] = _mm512_dpbusd_epi32(dots[0], w[0], x);
+                            dots[1] = _mm512_dpbusd_epi32(dots[1], w[1], x);
+                        }
+                    }
+                }
+                for (r, (acc, dots)) in acc[p].iter_mut().zip(&dots).enumerate() {
+                    // SAFETY: block `b` of row `r`.
+                    let (scale, sums) = unsafe {
+                        let at = r * tile.stride + b;
+                        (*tile.scales.add(at), *tile.sums.add(at))
+                    };
+                    let s = _mm512_set1_ps(scale);
+                    for half in 0..2 {
+                        acc[half] =
+                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[half]), _mm512_mul_ps(d[half], s), acc[half]);
+                    }
+                    if form::has_minimum(FORM) {
+                        let s = _mm512_set1_ps(scale * (sums[0] + sums[1]) as f32);
+                        for half in 0..2 {
+                            acc[half] = _mm512_fmadd_ps(m[half], s, acc[half]);
+                        }
+                    }
+                }
+            }
         }
     }
     for (p, r, half) in (0..NP).flat_map(|p| (0..MR).flat_map(move |r| [(p, r, 0), (p, r, 1)])) {
         let y = tile.y.wrapping_add(r * tile.y_stride + p * PANEL + half * 16);
         // SAFETY: the mask leaves only the row's first `width` values.
         unsafe { _mm512_mask_storeu_ps(y, masks[p][half], acc[p][r][half]) };
-    }
-}
-
-/// Block `b` of every row times the block at `at`, onto the sums.
-///
-/// # Safety
-/// They are readable, and the block's super scales at `head`.
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,fma,f16c")]
-#[inline]
-unsafe fn block<const FORM: u8, const MR: usize>(
-    tile: &Tile,
-    b: usize,
-    at: *const u8,
-    head: *const u8,
-    acc: &mut [[__m512; 2]; MR],
-) {
-    let low = _mm512_set1_epi8(0x0f);
-    for line in (0..form::scale_bytes(FORM) + form::code_bytes(FORM)).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
-    }
-    let codes = at.wrapping_add(form::scale_bytes(FORM));
-    // Halves are two sums of 16 inputs, everything else is one of 32.
-    for pass in 0..if FORM == form::HALVES { 2 } else { 1 } {
-        // SAFETY: the scales of the block.
-        let (d, m) = unsafe { scales::<FORM>(at, head, pass) };
-        let mut dots = [[_mm512_setzero_si512(); 2]; MR];
-        for (r, dots) in dots.iter_mut().enumerate() {
-            // SAFETY: block `b` of row `r`.
-            let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
-            let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
-            if !form::has_minimum(FORM) {
-                *dots = [_mm512_set1_epi32(-tile.offset * sum); 2];
-            }
-        }
-        let steps = if FORM == form::HALVES || form::four_bits(FORM) { 4 } else { 8 };
-        for step in 0..steps {
-            let group = pass * 4 + step;
-            let from = codes.wrapping_add(group * 4 * PANEL);
-            // SAFETY: the codes of these 4 inputs (and those 16 further on).
-            let w = unsafe { [0, 64].map(|half| _mm512_loadu_si512(from.wrapping_add(half).cast())) };
-            if form::four_bits(FORM) {
-                let upper = w.map(|w| _mm512_and_si512(_mm512_srli_epi16::<4>(w), low));
-                let lower = w.map(|w| _mm512_and_si512(w, low));
-                for (r, dots) in dots.iter_mut().enumerate() {
-                    // SAFETY: 4 inputs of block `b` of row `r`, twice.
-                    let x = unsafe { [four(tile, r, b, group), four(tile, r, b, group + 4)] };
-                    for half in 0..2 {
-                        dots[half] = _mm512_dpbusd_epi32(dots[half], lower[half], x[0]);
-                        dots[half] = _mm512_dpbusd_epi32(dots[half], upper[half], x[1]);
-                    }
-                }
-            } else {
-                for (r, dots) in dots.iter_mut().enumerate() {
-                    // SAFETY: 4 inputs of block `b` of row `r`.
-                    let x = unsafe { four(tile, r, b, group) };
-                    dots[0] = _mm512_dpbusd_epi32(dots[0], w[0], x);
-                    dots[1] = _mm512_dpbusd_epi32(dots[1], w[1], x);
-                }
-            }
-        }
-        for (r, (acc, dots)) in acc.iter_mut().zip(&dots).enumerate() {
-            // SAFETY: block `b` of row `r`.
-            let (scale, sums) = unsafe {
-                let at = r * tile.stride + b;
-                (*tile.scales.add(at), *tile.sums.add(at))
-            };
-            let s = _mm512_set1_ps(scale);
-            for half in 0..2 {
-                acc[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[half]), _mm512_mul_ps(d[half], s), acc[half]);
-            }
-            if form::has_minimum(FORM) {
-                let s = _mm512_set1_ps(scale * (sums[0] + sums[1]) as f32);
-                for half in 0..2 {
-                    acc[half] = _mm512_fmadd_ps(m[half], s, acc[half]);
-                }
-            }
-        }
     }
 }
 

@@ -131,11 +131,14 @@ impl Form {
         blocks.div_ceil(SUPER) * head_bytes(form) + blocks * (scale_bytes(form) + code_bytes(form))
     }
 
-    /// Blocks that have about so many bytes: whole blocks of 256.
-    pub(super) fn blocks_in(self, bytes: usize) -> usize {
+    /// Into how many blocks at a time to cut `blocks`, in nearly equal pieces of at most so many bytes: whole blocks of 256 where
+    /// these share super scales.
+    pub(super) fn piece(self, blocks: usize, bytes: usize) -> usize {
         let form = self as u8;
-        let eight = head_bytes(form) + SUPER * (scale_bytes(form) + code_bytes(form));
-        (bytes / eight).max(1) * SUPER
+        let unit = if head_bytes(form) > 0 { SUPER } else { 1 };
+        let units = blocks.div_ceil(unit);
+        let most = (bytes / self.panel_bytes(unit)).max(1);
+        units.div_ceil(units.div_ceil(most).max(1)) * unit
     }
 }
 
