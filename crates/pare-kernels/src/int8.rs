@@ -79,30 +79,106 @@ impl Int8Rows {
     }
 }
 
-versions!(round_row, round_row_body, (x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]));
+fn round_row(isa: Isa, x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa` values in use are those that the machine has.
+        Isa::Avx512Vnni | Isa::Avx512 => unsafe { round_row_avx512(x, quants, scales, sums) },
+        _ => round_row_on(isa, x, quants, scales, sums),
+    }
+}
+
+versions!(round_row_on, round_row_body, (x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]));
+
+/// 1.5 * 2^23.
+const SHIFT: f32 = 12_582_912.0;
 
 #[inline(always)]
 fn round_row_body(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
+    each_block(x, quants, scales, sums, round_block);
+}
+
+/// Applies `round` to every block; the last is filled with zeros.
+#[inline(always)]
+fn each_block(
+    x: &[f32],
+    quants: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [[i32; 2]],
+    round: impl Fn(&[f32; BLOCK], &mut [i8; BLOCK]) -> (f32, [i32; 2]),
+) {
     let (whole, rest) = x.as_chunks::<BLOCK>();
     let (quants, _) = quants.as_chunks_mut::<BLOCK>();
     let mut last = [0.0f32; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     let blocks = whole.iter().chain((!rest.is_empty()).then_some(&last));
     for (((x, quants), scale), sums) in blocks.zip(quants).zip(scales).zip(sums) {
-        // As integers, the bits of a NaN are above those of an infinity, and those above every number's.
-        let most = f32::from_bits(x.iter().fold(0, |most: u32, x| most.max(x.to_bits() & 0x7fff_ffff)));
-        *scale = most / 127.0;
-        let inverse = if most > 0.0 && most.is_finite() { 127.0 / most } else { 0.0 };
-        // The inverse of a denormal is infinite; such a block is zero beside anything else.
-        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-        for (quant, x) in quants.iter_mut().zip(x) {
-            // In i32 first: the compiler has one instruction for it, none for i8.
-            *quant = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i32 as i8;
+        (*scale, *sums) = round(x, quants);
+    }
+}
+
+/// What multiplies the values of a block whose greatest size is `most`: none when that is not finite or nearly nothing.
+#[inline(always)]
+fn inverse_scale(most: f32) -> f32 {
+    let inverse = 127.0 / most;
+    if most.is_finite() && inverse.is_finite() { inverse } else { 0.0 }
+}
+
+/// [`round_row_body`] in sixteen lanes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")]
+fn round_row_avx512(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
+    use std::arch::x86_64::*;
+    each_block(x, quants, scales, sums, |x, quants| {
+        // SAFETY: 16 values each.
+        let [low, high] = unsafe { [0, 16].map(|at| _mm512_loadu_ps(x.as_ptr().add(at))) };
+        let size = _mm512_set1_epi32(0x7fff_ffff);
+        let [a, b] = [low, high].map(|x| _mm512_and_si512(_mm512_castps_si512(x), size));
+        let most = f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(a, b)));
+        let inverse = inverse_scale(most);
+        if inverse == 0.0 {
+            *quants = [0; BLOCK];
+            return (most / 127.0, [0; 2]);
         }
-        for (half, sum) in sums.iter_mut().enumerate() {
-            *sum = quants[half * 16..half * 16 + 16].iter().map(|&quant| i32::from(quant)).sum();
+        let inverse = _mm512_set1_ps(inverse);
+        let [low, high] = [low, high].map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+        for (at, wide) in [(0, low), (16, high)] {
+            // SAFETY: 16 bytes each.
+            unsafe { _mm_storeu_si128(quants.as_mut_ptr().add(at).cast(), _mm512_cvtepi32_epi8(wide)) };
+        }
+        (most / 127.0, [_mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high)])
+    });
+}
+
+/// One block: its integers, their scale and the sums of its halves.
+#[inline(always)]
+fn round_block(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
+    // As integers, the bits of a NaN are above those of an infinity, and those above every number's. Halves meet halves, so that
+    // registers are compared and not values.
+    let mut sizes: [u32; BLOCK] = std::array::from_fn(|i| x[i].to_bits() & 0x7fff_ffff);
+    for width in [16, 8, 4, 2, 1] {
+        for i in 0..width {
+            sizes[i] = sizes[i].max(sizes[i + width]);
         }
     }
+    let most = f32::from_bits(sizes[0]);
+    let inverse = inverse_scale(most);
+    if inverse == 0.0 {
+        *quants = [0; BLOCK];
+        return (most / 127.0, [0; 2]);
+    }
+    // Adding it leaves the nearest integer, ties to even, in the low bits.
+    let wide: [i32; BLOCK] =
+        std::array::from_fn(|i| (x[i] * inverse + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32);
+    *quants = std::array::from_fn(|i| wide[i] as i8);
+    let mut sums = wide;
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            sums[i] = sums[i].wrapping_add(sums[i + width]);
+            sums[16 + i] = sums[16 + i].wrapping_add(sums[16 + i + width]);
+        }
+    }
+    (most / 127.0, [sums[0], sums[16]])
 }
 
 #[cfg(test)]
