@@ -6,7 +6,7 @@ use crate::elementwise::scaled_softmax;
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::tile::PANEL;
+use crate::tile::{F32, PANEL, Tile, most_rows, multiply_tile, tiles};
 pub use cache::KvBlock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const ROWS: usize = 36;
 /// Positions whose values are read for every row of a tile before the next ones: 32 KB of a panel.
 const CHUNK: usize = 256;
+/// Positions from which threads share the work of a few tokens: three more forks and joins must be worth it.
+const LONG: usize = 128;
 
 /// Memory for the scores of [`KvBlock::attend`]; grows when needed and is then reused.
 #[derive(Debug, Default)]
@@ -112,9 +114,13 @@ impl KvBlock {
         let step = tokens_per_tile(heads);
         let steps = tokens.div_ceil(step);
         let tiles = steps * self.groups();
+        if steps == 1 && pool.threads() > 1 && first + tokens >= LONG {
+            return self.attend_shared(isa, queries, first, heads, scale, scratch, out, pool);
+        }
         let threads = pool.threads().min(tiles);
-        // For as far as the cache reaches, so that decoding grows nothing token by token.
-        scratch.prepare(threads, step.min(tokens) * heads, self.head_dim(), self.capacity());
+        // For as far as the cache reaches, and for all groups at once, so that decoding grows nothing token by token.
+        let rows = if steps == 1 { self.groups() * tokens * heads } else { step * heads };
+        scratch.prepare(threads, rows, self.head_dim(), self.capacity());
         let (desks, out) = (Shared::new(&mut scratch.desks), Shared::new(out));
         let next = AtomicUsize::new(0);
         pool.run(threads, &|part| {
@@ -177,6 +183,62 @@ impl KvBlock {
         assert!(held, "positions {first}..{first} + {tokens} of {} held", self.len());
     }
 
+    /// [`KvBlock::attend_on`] for so few tokens that each group is one tile: threads share positions, then rows, then dimensions.
+    #[allow(clippy::too_many_arguments)]
+    fn attend_shared(
+        &self,
+        isa: Isa,
+        queries: &[f32],
+        first: usize,
+        heads: usize,
+        scale: f32,
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+        pool: &Pool,
+    ) {
+        let (d, groups) = (self.head_dim(), self.groups());
+        let (each, width) = (heads * d, groups * heads * d);
+        let tokens = queries.len() / width;
+        let (rows, high) = (tokens * heads, first + tokens);
+        scratch.prepare(1, groups * rows, d, self.capacity());
+        let Desk { queries: gathered, scores, out: mixed } = &mut scratch.desks[0];
+        for (at, row) in gathered.chunks_exact_mut(each).take(groups * tokens).enumerate() {
+            let (group, token) = (at / tokens, at % tokens);
+            row.copy_from_slice(&queries[token * width + group * each..][..each]);
+        }
+        let seen = Seen { low: first, tokens, heads, stride: high.next_multiple_of(PANEL), far: true };
+        let gathered = &*gathered;
+        let shared = Shared::new(scores);
+        let pieces = high.div_ceil(CHUNK);
+        pool.run(groups * pieces, &|part| {
+            let (group, start) = (part / pieces, part % pieces * CHUNK);
+            let queries = &gathered[group * rows * d..][..rows * d];
+            // SAFETY: each part writes the scores of its own group and positions.
+            unsafe {
+                let scores = shared.at(group * rows * seen.stride);
+                self.score(isa, group, queries, start..high.min(start + CHUNK), &seen, scores);
+            }
+        });
+        pool.run(groups * rows, &|row| {
+            // SAFETY: each row belongs to one part.
+            let scores = unsafe { shared.slice_mut(row * seen.stride, seen.stride) };
+            scaled_softmax(&mut scores[..=seen.last(row % rows)], scale);
+        });
+        let scores = &*scores;
+        let shared = Shared::new(mixed);
+        let dims = d.div_ceil(PANEL);
+        pool.run(groups * dims, &|part| {
+            let (group, dim) = (part / dims, part % dims * PANEL);
+            let scores = &scores[group * rows * seen.stride..][..rows * seen.stride];
+            // SAFETY: each part writes the dimensions of its own group.
+            unsafe { self.mix(isa, group, dim, scores, &seen, shared.at(group * rows * d)) };
+        });
+        for (at, row) in mixed.chunks_exact(each).take(groups * tokens).enumerate() {
+            let (group, token) = (at / tokens, at % tokens);
+            out[token * width + group * each..][..each].copy_from_slice(row);
+        }
+    }
+
     /// The rows of a few tokens; `write(offset, values)` receives the rows of each token.
     fn attend_tile(
         &self,
@@ -190,42 +252,97 @@ impl KvBlock {
         let rows = tokens.len() * heads;
         let (low, high) = (at.first + tokens.start, at.first + tokens.end);
         let stride = high.next_multiple_of(PANEL);
+        let seen = Seen { low, tokens: tokens.len(), heads, stride, far: false };
         for (token, row) in tokens.clone().zip(desk.queries.chunks_exact_mut(heads * d)) {
             row.copy_from_slice(&at.queries[token * at.strides[0]..][..heads * d]);
         }
         let (queries, scores) = (&desk.queries[..rows * d], &mut desk.scores[..rows * stride]);
-        for position in (0..high).step_by(PANEL) {
-            let keys = self.key_panel(group, position);
-            let scores = &mut scores[position..];
-            let tile = Product { x: queries, x_stride: d, rows, panel: keys, width: PANEL, accumulate: false };
-            tile.run(at.isa, d, scores, stride);
-        }
+        // SAFETY: there are `rows` rows of `stride` scores.
+        unsafe { self.score(at.isa, group, queries, 0..high, &seen, scores.as_mut_ptr()) };
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
-            scaled_softmax(&mut scores[..=low + row / heads], at.scale);
+            scaled_softmax(&mut scores[..=seen.last(row)], at.scale);
         }
         let out = &mut desk.out[..rows * d];
         for dim in (0..d).step_by(PANEL) {
-            let values = self.value_panel(group, dim);
-            let width = PANEL.min(d - dim);
-            // What every row sees, piece by piece; then for each token but the first the positions it sees more.
-            for start in (0..=low).step_by(CHUNK) {
-                let depth = CHUNK.min(low + 1 - start);
-                let panel = &values[start * PANEL..];
-                let x = &scores[start..];
-                let tile = Product { x, x_stride: stride, rows, panel, width, accumulate: start > 0 };
-                tile.run(at.isa, depth, &mut out[dim..], d);
-            }
-            for token in 1..tokens.len() {
-                let (start, row) = (low + 1, token * heads);
-                let panel = &values[start * PANEL..];
-                let x = &scores[row * stride + start..];
-                let tile = Product { x, x_stride: stride, rows: heads, panel, width, accumulate: true };
-                tile.run(at.isa, token, &mut out[row * d + dim..], d);
-            }
+            // SAFETY: there are `rows` rows of `d` values.
+            unsafe { self.mix(at.isa, group, dim, scores, &seen, out.as_mut_ptr()) };
         }
         for (token, row) in tokens.zip(out.chunks_exact(heads * d)) {
             write(token * at.strides[1], row);
         }
+    }
+
+    /// `scores[row, position] = queries[row] . key[position]` for `positions`, which begin at a multiple of 32.
+    ///
+    /// # Safety
+    /// The machine has `isa`, and nobody else uses the scores of these positions, of which each row has `seen.stride`.
+    unsafe fn score(
+        &self,
+        isa: Isa,
+        group: usize,
+        queries: &[f32],
+        positions: std::ops::Range<usize>,
+        seen: &Seen,
+        scores: *mut f32,
+    ) {
+        let (d, far) = (self.head_dim(), seen.far);
+        for position in positions.step_by(PANEL) {
+            let panel = self.key_panel(group, position);
+            let product =
+                Product { x: queries, x_stride: d, rows: seen.rows(), panel, width: PANEL, accumulate: false, far };
+            // SAFETY: the caller's promise; the last panel ends at the stride.
+            unsafe { product.run(isa, d, scores.add(position), seen.stride) };
+        }
+    }
+
+    /// `out[row, dim..dim + 32]` = the sum over the positions that the row sees of its score times their value.
+    ///
+    /// # Safety
+    /// The machine has `isa`, and nobody else uses these dimensions of `out`, whose rows have `D` values.
+    unsafe fn mix(&self, isa: Isa, group: usize, dim: usize, scores: &[f32], seen: &Seen, out: *mut f32) {
+        let &Seen { low, tokens, heads, stride, far } = seen;
+        let d = self.head_dim();
+        let values = self.value_panel(group, dim);
+        let width = PANEL.min(d - dim);
+        // What every row sees, piece by piece; then for each token but the first the positions it sees more.
+        for start in (0..=low).step_by(CHUNK) {
+            let depth = CHUNK.min(low + 1 - start);
+            let (x, panel, accumulate) = (&scores[start..], &values[start * PANEL..], start > 0);
+            let product = Product { x, x_stride: stride, rows: seen.rows(), panel, width, accumulate, far };
+            // SAFETY: the caller's promise.
+            unsafe { product.run(isa, depth, out.add(dim), d) };
+        }
+        for token in 1..tokens {
+            let (start, row) = (low + 1, token * heads);
+            let (x, panel) = (&scores[row * stride + start..], &values[start * PANEL..]);
+            let product = Product { x, x_stride: stride, rows: heads, panel, width, accumulate: true, far };
+            // SAFETY: the caller's promise.
+            unsafe { product.run(isa, token, out.add(row * d + dim), d) };
+        }
+    }
+}
+
+/// What the rows of a few tokens see.
+struct Seen {
+    /// The position of the first token.
+    low: usize,
+    tokens: usize,
+    /// Rows of a token.
+    heads: usize,
+    /// Scores from one row to the next.
+    stride: usize,
+    /// Whether keys and values come from memory and are worth fetching ahead.
+    far: bool,
+}
+
+impl Seen {
+    fn rows(&self) -> usize {
+        self.tokens * self.heads
+    }
+
+    /// The last position that `row` sees.
+    fn last(&self, row: usize) -> usize {
+        self.low + row / self.heads
     }
 }
 
@@ -234,7 +351,7 @@ fn tokens_per_tile(heads: usize) -> usize {
     (ROWS / heads.max(1)).max(1)
 }
 
-/// Rows times one panel: [`crate::tile::multiply_panel`] without its list of arguments.
+/// Rows times one panel.
 struct Product<'a> {
     x: &'a [f32],
     x_stride: usize,
@@ -242,22 +359,39 @@ struct Product<'a> {
     panel: &'a [f32],
     width: usize,
     accumulate: bool,
+    far: bool,
 }
 
 impl Product<'_> {
-    fn run(&self, isa: Isa, depth: usize, y: &mut [f32], y_stride: usize) {
-        crate::tile::multiply_panel_on(
-            isa,
-            self.x,
-            self.x_stride,
-            self.rows,
-            self.panel,
-            depth,
-            y,
-            y_stride,
-            self.width,
-            self.accumulate,
-        );
+    /// Over the first `depth` values of each row, into rows of `width` values at `y`.
+    ///
+    /// # Safety
+    /// The machine has `isa`, and these rows of `y` are valid and not used by anyone else.
+    unsafe fn run(&self, isa: Isa, depth: usize, y: *mut f32, y_stride: usize) {
+        assert!(self.rows > 0 && self.x.len() >= (self.rows - 1) * self.x_stride + depth, "the rows are too short");
+        assert!(self.panel.len() >= depth * PANEL, "the panel is too short");
+        for (first, rows) in tiles(self.rows, most_rows(isa)) {
+            let tile = Tile {
+                x: self.x[first * self.x_stride..].as_ptr(),
+                x_stride: self.x_stride,
+                x_step: 1,
+                rows,
+                panel: self.panel.as_ptr().cast(),
+                panel_stride: 0,
+                depth,
+                y: y.wrapping_add(first * y_stride),
+                y_stride,
+                width: self.width,
+                accumulate: self.accumulate,
+            };
+            // SAFETY: the caller's promise, and the lengths were compared.
+            unsafe {
+                match self.far && first == 0 {
+                    true => multiply_tile::<F32, true, false>(isa, 1, tile),
+                    false => multiply_tile::<F32, false, false>(isa, 1, tile),
+                }
+            }
+        }
     }
 }
 
