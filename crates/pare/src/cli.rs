@@ -281,7 +281,7 @@ pub(crate) struct Bench {
     /// What the peer reads where MODEL is not a GGUF file: one for each model, in order, or one for all
     #[arg(long, value_name = "FILE.gguf", requires = "peer")]
     pub(crate) peer_model: Vec<PathBuf>,
-    /// Keep JSON and a table in DIR/<date>-<machine>/
+    /// Keep JSON and a table in DIR/DATE-MACHINE/
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
     /// Print JSON
