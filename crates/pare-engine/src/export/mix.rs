@@ -89,7 +89,7 @@ mod tests {
         // 30 blocks: an eighth is 3, the last begins at 26, and of 3.. every third.
         assert_eq!(of(30), [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]);
         assert_eq!(of(2), [1]);
-        assert_eq!(of(1), [0; 0]);
+        assert_eq!(of(1), [0]);
     }
 
     #[test]
