@@ -42,7 +42,7 @@ fn write(before: &Bundle, model: &Model, dtype: Dtype, to: &Path, pool: &Pool) {
 }
 
 /// Logits of some texts at their last position, as `tools/hf_logits.py --check` reads them.
-fn expected(model: &Model, pool: &Pool) -> String {
+pub(crate) fn expected(model: &Model, pool: &Pool) -> String {
     let prompts: Vec<_> = [1, 9, 30]
         .into_iter()
         .zip(20..)
@@ -56,7 +56,7 @@ fn expected(model: &Model, pool: &Pool) -> String {
 }
 
 /// Runs the numpy reader over `directory`.
-fn read_by_numpy(directory: &Path, expected: &str) {
+pub(crate) fn read_by_numpy(directory: &Path, expected: &str) {
     let python = std::env::var_os("PARE_PYTHON_NUMPY").expect("PARE_PYTHON_NUMPY is not set: run cargo xtask test");
     let file = directory.with_extension("expected.json");
     std::fs::write(&file, expected).unwrap();
