@@ -35,10 +35,10 @@ const FORMS: [&str; 12] = [
     "rows8-int8",
 ];
 
-/// Numbers that f16 holds, when `scale` is a power of 2.
+/// Numbers that f16 holds, none of them -0, when `scale` is a power of 2.
 fn random(shape: [usize; 2], scale: f32, seed: u64) -> Matrix {
     let mut rng = SplitMix64::new(seed);
-    let mut number = || ((2.0 * rng.unit() - 1.0) * 1024.0).round() as f32 / 1024.0 * scale;
+    let mut number = || ((2.0 * rng.unit() - 1.0) * 1024.0).round() as f32 / 1024.0 * scale + 0.0;
     Matrix::from_vec(shape[0], shape[1], (0..shape[0] * shape[1]).map(|_| number()).collect())
 }
 
