@@ -1,7 +1,7 @@
 //! Storage under a [`Linear`]: the variant of a weight belongs here, so that there is one forward pass for all of them.
 
 use crate::matrix::Matrix;
-use crate::storage::{LowRank, Stored, Sum, Wrapped};
+use crate::storage::{LowRank, Sparse, Stored, Sum, Wrapped};
 use pare_kernels::int8::Int8Rows;
 use pare_kernels::pool::Pool;
 use pare_kernels::product::{Product, multiply_together};
@@ -28,6 +28,11 @@ pub trait Weight: Send + Sync + Debug {
 
     /// The bytes of a file, when that is what it is.
     fn as_stored(&self) -> Option<&Stored> {
+        None
+    }
+
+    /// The matrix without its zeros, when that is what it is.
+    fn as_sparse(&self) -> Option<&Sparse> {
         None
     }
 

@@ -12,7 +12,7 @@ use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::pool::Pool;
 use pare_kernels::product::Product;
 use pare_kernels::sparse::{EightRowsParts, SparseError, SparseType, SparseValues, TwoOfFourParts};
-use pare_model::storage::Element;
+use pare_model::storage::{Element, Sparse, SparseMatrix};
 use pare_model::weight::{Composed, Weight};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -218,6 +218,16 @@ enum Found {
 
 impl Found {
     fn of(name: &str, weight: &dyn Weight, pattern: Pattern, ty: SparseType, pool: &Pool) -> Result<Self, Error> {
+        // What is in this form already is copied: small integers may stand for the zeros that would be left out now.
+        match (pattern, weight.as_sparse().map(Sparse::matrix)) {
+            (Pattern::TwoOfFour, Some(SparseMatrix::TwoOfFour(matrix))) if matrix.sparse_type() == ty => {
+                return Ok(Self::TwoOfFour(matrix.parts()));
+            }
+            (Pattern::EightRows, Some(SparseMatrix::EightRows(matrix))) if matrix.sparse_type() == ty => {
+                return Ok(Self::EightRows(matrix.parts()));
+            }
+            _ => {}
+        }
         let [out, inn] = weight.shape();
         let row = |row: usize, to: &mut [f32]| weight.decode_row(row, to);
         let refused = |why: &SparseError| Error::Refused(format!("{name}: {why}; {}", advice(pattern)));

@@ -11,7 +11,7 @@ mod wrapped;
 pub use dense::Dense;
 pub use low_rank::LowRank;
 pub use packed::Packed;
-pub use sparse::Sparse;
+pub use sparse::{Sparse, SparseMatrix};
 pub use stored::{Element, Stored};
 pub use sum::Sum;
 pub use wrapped::Wrapped;

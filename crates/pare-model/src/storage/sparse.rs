@@ -11,9 +11,18 @@ use pare_kernels::sparse::{EightRows, SparseType, TwoOfFour};
 /// packed, because it has no other kernel. Packed as [`crate::model::PackAs::Exact`] it becomes plain panels, which do not round.
 #[derive(Debug)]
 pub struct Sparse {
-    matrix: Box<dyn Product>,
+    matrix: SparseMatrix,
     name: &'static str,
     exact: Exact,
+}
+
+/// What a [`Sparse`] holds.
+#[derive(Debug)]
+pub enum SparseMatrix {
+    /// 2 of every 4 inputs.
+    TwoOfFour(TwoOfFour),
+    /// Columns that 8 outputs share.
+    EightRows(EightRows),
 }
 
 impl Sparse {
@@ -23,7 +32,7 @@ impl Sparse {
             SparseType::F16 => ("2of4-f16", Exact::F16),
             SparseType::Int8 => ("2of4-int8", Exact::F32),
         };
-        Self { matrix: Box::new(matrix), name, exact }
+        Self { matrix: SparseMatrix::TwoOfFour(matrix), name, exact }
     }
 
     /// Columns that 8 outputs share: `rows8-f16` or `rows8-int8`.
@@ -32,29 +41,45 @@ impl Sparse {
             SparseType::F16 => ("rows8-f16", Exact::F16),
             SparseType::Int8 => ("rows8-int8", Exact::F32),
         };
-        Self { matrix: Box::new(matrix), name, exact }
+        Self { matrix: SparseMatrix::EightRows(matrix), name, exact }
+    }
+
+    /// The matrix.
+    pub fn matrix(&self) -> &SparseMatrix {
+        &self.matrix
+    }
+
+    fn as_product(&self) -> &dyn Product {
+        match &self.matrix {
+            SparseMatrix::TwoOfFour(matrix) => matrix,
+            SparseMatrix::EightRows(matrix) => matrix,
+        }
     }
 }
 
 impl Weight for Sparse {
     fn shape(&self) -> [usize; 2] {
-        self.matrix.shape()
+        self.as_product().shape()
     }
 
     fn multiply(&self, x: &[f32], y: &mut [f32], work: &mut Workspace, pool: &Pool) {
-        multiply_together([(self.matrix.as_ref(), y)], x, &mut work.int8, pool);
+        multiply_together([(self.as_product(), y)], x, &mut work.int8, pool);
     }
 
     fn product(&self) -> Option<&dyn Product> {
-        Some(self.matrix.as_ref())
+        Some(self.as_product())
+    }
+
+    fn as_sparse(&self) -> Option<&Sparse> {
+        Some(self)
     }
 
     fn decode_row(&self, row: usize, out: &mut [f32]) {
-        self.matrix.decode_row(row, out);
+        self.as_product().decode_row(row, out);
     }
 
     fn bytes(&self) -> usize {
-        self.matrix.bytes()
+        self.as_product().bytes()
     }
 
     fn name(&self) -> &'static str {
