@@ -6,7 +6,7 @@ FILE holds {"prompts": [{"ids": [...], "logits": [...]}]}, logits of the last po
 
 Reads config.json and *.safetensors only. Families: llama, mistral, qwen2, qwen3. The key "pare" in config.json gives
 widths block by block: {"blocks": [{"attention": {"heads": 9, "kv_heads": 3} | null, "ffn": 1536 | null}, ...]}; the
-tensors of a part that is null are absent, its norm with them.
+tensors of a part that is null are absent, its norm with them. Weights in the forms of docs/FORMAT.md become dense first.
 """
 import argparse
 import glob
@@ -36,10 +36,109 @@ def read_safetensors(directory):
             data = raw[start + t["data_offsets"][0] : start + t["data_offsets"][1]].tobytes()
             if t["dtype"] == "BF16":
                 values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+            elif t["dtype"] in INTEGERS:
+                values = np.frombuffer(data, INTEGERS[t["dtype"]])
             else:
                 values = np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[t["dtype"]]).astype("<f4")
             tensors[name] = values.reshape(t["shape"])
     return tensors
+
+
+# The forms of docs/FORMAT.md, each to the dense f32 matrix that it stands for.
+INTEGERS = {"U8": "u1", "I8": "i1", "U16": "<u2", "I64": "<i8", "U64": "<u8"}
+BLOCKS = {"q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
+          "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210)}
+
+
+def blocks(kind, raw):
+    """[out, in] from the bytes [out, bytes of a row] of quantised blocks."""
+    values, size = BLOCKS[kind]
+    b = raw.reshape(-1, size)
+    half = lambda at: np.ascontiguousarray(b[:, at : at + 2]).view("<f2").astype("f4")
+    nibbles = lambda at, n: np.concatenate([b[:, at : at + n] & 15, b[:, at : at + n] >> 4], 1).astype("f4")
+    fifth = lambda at: (np.unpackbits(b[:, at : at + 4], axis=1, bitorder="little") * np.uint8(16)).astype("f4")
+    if kind == "q8_0":
+        w = b[:, 2:].view("i1").astype("f4") * half(0)
+    elif kind == "q4_0":
+        w = (nibbles(2, 16) - 8) * half(0)
+    elif kind == "q4_1":
+        w = nibbles(4, 16) * half(0) + half(2)
+    elif kind == "q5_0":
+        w = (nibbles(6, 16) + fifth(2) - 16) * half(0)
+    elif kind == "q5_1":
+        w = (nibbles(8, 16) + fifth(4)) * half(0) + half(2)
+    elif kind == "q6_k":
+        low, high = b[:, :128].reshape(-1, 2, 2, 32), b[:, 128:192].reshape(-1, 2, 1, 32)
+        code = np.concatenate([low & 15, low >> 4], 2) | (high >> np.array([0, 2, 4, 6], "u1")[:, None] & 3) << 4
+        scale = np.repeat(half(208) * b[:, 192:208].view("i1").astype("f4"), 16, 1)
+        w = scale * (code.reshape(-1, 256).astype("f4") - 32)
+    else:
+        s, at = b[:, 4:16], 16 if kind == "q4_k" else 48
+        scale = np.concatenate([s[:, :4] & 63, s[:, 8:] & 15 | s[:, :4] >> 6 << 4], 1).astype("f4")
+        least = np.concatenate([s[:, 4:8] & 63, s[:, 8:] >> 4 | s[:, 4:8] >> 6 << 4], 1).astype("f4")
+        low = b[:, at:].reshape(-1, 4, 1, 32)
+        code = np.concatenate([low & 15, low >> 4], 2).reshape(-1, 8, 32)
+        if kind == "q5_k":
+            code = code | (b[:, None, 16:48] >> np.arange(8, dtype="u1")[:, None] & 1) << 4
+        each = lambda factors: np.repeat(factors, 32, 1)
+        w = each(half(0) * scale) * code.reshape(-1, 256).astype("f4") - each(half(2) * least)
+    return w.reshape(len(raw), -1).astype("f4")
+
+
+def two_of_four(t, columns):
+    """[out, in] from positions, values and perhaps scales."""
+    values = t["values"].astype("f4")
+    rows, kept = values.shape
+    nibble = np.stack([t["positions"] & 15, t["positions"] >> 4], 2).reshape(rows, -1)[:, : kept // 2].astype("i8")
+    at = np.stack([nibble & 3, nibble >> 2], 2) + 4 * np.arange(kept // 2)[:, None]
+    if "scales" in t:
+        values = values * np.repeat(t["scales"], 16, 1)[:, :kept]
+    w = np.zeros((rows, 2 * kept), "f4")
+    np.put_along_axis(w, at.reshape(rows, kept), values, 1)
+    return w[:, :columns]
+
+
+def eight_rows(t, shape):
+    """[out, in] from offsets, columns, values and perhaps scales."""
+    w = np.zeros((-(-shape[0] // 8) * 8, shape[1]), "f4")
+    run = 0
+    for group, (start, end) in enumerate(zip(t["offsets"][:-1], t["offsets"][1:])):
+        values, runs = t["values"][start:end].astype("f4"), -(-int(end - start) // 32)
+        if "scales" in t:
+            values = values * np.repeat(t["scales"][run : run + runs], 32, 0)[: len(values)]
+        run += runs
+        w[8 * group : 8 * group + 8, t["columns"][start:end]] = values.T
+    return w[: shape[0]]
+
+
+def dense(tensors, name, shape):
+    """The matrix `name` of `shape` in whatever form, and the names of the tensors that hold it."""
+    if name in tensors:
+        return tensors[name], {name}
+    below = {n[len(name) + 1 :]: t for n, t in tensors.items() if n.startswith(name + ".")}
+    used = {f"{name}.{part}" for part in below}
+    kinds = {part.split(".")[0] for part in below}
+    if len(kinds) != 1:
+        raise SystemExit(f"{name}: {sorted(kinds) or 'absent'}, expected one form")
+    kind = kinds.pop()
+    inner = {part.partition(".")[2]: t for part, t in below.items()}
+    if kind in BLOCKS:
+        return blocks(kind, below[kind]), used
+    if kind == "2of4":
+        return two_of_four(inner, shape[1]), used
+    if kind == "rows8":
+        return eight_rows(inner, shape), used
+    if kind == "low_rank":
+        return inner["a"] @ inner["b"], used
+    if kind == "sum":
+        terms = len({part.split(".")[0] for part in inner})
+        return sum(dense(tensors, f"{name}.sum.{i}", shape)[0] for i in range(terms)), used
+    if kind == "wrapped":
+        core = dense(tensors, name + ".wrapped.core", shape)[0]
+        left, right = inner["left"], inner["right"]
+        core = (left @ core.reshape(*left.shape[:2], -1)).reshape(shape)
+        return np.einsum("obi,bij->obj", core.reshape(shape[0], *right.shape[:2]), right).reshape(shape), used
+    raise SystemExit(f"{name}: form {kind!r} is not read here")
 
 
 def rotary(config, width):
@@ -86,8 +185,11 @@ class Model:
             raise SystemExit(f"config.json: model_type {self.family!r} is not read here (llama, mistral, qwen2, qwen3)")
         if c.get("hidden_act", "silu") != "silu":
             raise SystemExit(f"config.json: hidden_act {c['hidden_act']!r} is not read here (silu)")
-        self.tensors = {k: v.astype(dtype) for k, v in read_safetensors(directory).items()}
-        self.unread = set(self.tensors)
+        method = (c.get("quantization_config") or {}).get("quant_method", "pare")
+        if method != "pare":
+            raise SystemExit(f"config.json: quantization_config {method!r} is not read here (pare)")
+        self.tensors, self.dtype = read_safetensors(directory), dtype
+        self.unread, self.read = set(self.tensors), {}
         heads = c["num_attention_heads"]
         self.width = c.get("head_dim") or (128 if self.family == "qwen3" else c["hidden_size"] // heads)
         uniform = {"attention": {"heads": heads, "kv_heads": c.get("num_key_value_heads") or heads},
@@ -102,11 +204,13 @@ class Model:
         self.ffn_bias = bool(c.get("mlp_bias")) and self.family == "llama"
 
     def get(self, name, *shape):
-        t = self.tensors.get(name)
-        if t is None or t.shape != shape:
-            raise SystemExit(f"{name}: {'absent' if t is None else list(t.shape)}, expected {list(shape)}")
-        self.unread.discard(name)
-        return t
+        if name not in self.read:
+            t, used = dense(self.tensors, name, shape)
+            self.unread -= used
+            if t.shape != shape:
+                raise SystemExit(f"{name}: {list(t.shape)}, expected {list(shape)}")
+            self.read[name] = t.astype(self.dtype)
+        return self.read[name]
 
     def linear(self, x, name, rows, bias):
         y = x @ self.get(name + ".weight", rows, x.shape[-1]).T

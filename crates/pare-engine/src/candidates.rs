@@ -124,7 +124,7 @@ impl Candidates {
     /// # Errors
     /// A pattern that does not fit the matrix.
     pub fn edit(&self, cut: &Cut, scores: &[f64], quota: usize, block: &Block) -> Result<Option<Edit>, Error> {
-        use pare_methods::select::{keep_n_of_m, keep_top, keep_top_per_row};
+        use pare_methods::select::{keep_columns, keep_n_of_m, keep_top, keep_top_per_row};
         let index = self.site.block;
         if quota >= self.units && cut.compare != Compare::TwoOfFour && cut.compare != Compare::FourOfEight {
             return Ok(None);
@@ -140,6 +140,7 @@ impl Candidates {
                     Compare::Matrix => keep_top(scores, quota),
                     Compare::TwoOfFour => keep_n_of_m(scores, cols, 2, 4)?,
                     Compare::FourOfEight => keep_n_of_m(scores, cols, 4, 8)?,
+                    Compare::EightRows => keep_columns(scores, cols, 8, (quota + rows / 2) / rows),
                 };
                 let mut mask = Mask::none(rows, cols);
                 for index in kept {

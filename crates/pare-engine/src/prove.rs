@@ -9,7 +9,7 @@ use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, 
 use crate::shrink::{Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::Text;
 use crate::verify::{Entry, Measures, verify};
-use crate::write::{WriteAs, allows_bias, describe, write_directory};
+use crate::write::{WriteAs, Written, allows_bias, describe, write_directory};
 use crate::{Error, report};
 use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
@@ -74,9 +74,8 @@ impl Job<'_> {
         let start = Instant::now();
         let shrunk = self.shrink(self.recipe, work)?;
         let seconds = start.elapsed().as_secs_f64();
-        let dtype = self.write_as.dtype(&self.bundle.model);
-        let bytes = write_directory(output, self.bundle, &shrunk.model, dtype, work)?;
-        Ok(Made { shrunk, seconds, dtype, bytes })
+        let written = write_directory(output, self.bundle, &shrunk.model, self.write_as, work)?;
+        Ok(Made { shrunk, seconds, dtype: self.write_as.dtype(&self.bundle.model), written })
     }
 }
 
@@ -89,12 +88,19 @@ pub fn bytes_to_write(model: &Model, recipe: &Recipe, keep: f64, write_as: Write
     let removed = if masks { 0 } else { ((1.0 - keep) * count.blocks as f64) as u64 };
     let dense = if with_proof { count.total } else { 0 };
     let numbers = count.total.saturating_sub(removed).saturating_add(dense);
+    // Blocks and what leaves its zeros out take less than 2 bytes: how much less is known when they are written.
     let each = if write_as.dtype(model) == Dtype::F32 { 4 } else { 2 };
     numbers.saturating_mul(each)
 }
 
 /// Why other programs will not run what `recipe` makes of a model of this family, to be said before the work: none when they will.
-pub fn only_pare(recipe: &Recipe, family: Family) -> Option<String> {
+pub fn only_pare(recipe: &Recipe, family: Family, write_as: WriteAs) -> Option<String> {
+    if write_as.is_own() {
+        return Some(format!(
+            "--dtype {} keeps weights in forms that other programs refuse (docs/FORMAT.md): only pare will be able to run the result",
+            write_as.name()
+        ));
+    }
     if recipe.is_uniform() {
         return None;
     }
@@ -111,10 +117,10 @@ pub struct Made {
     pub shrunk: Shrunk,
     /// Time of the shrinking, without writing.
     pub seconds: f64,
-    /// Type of the written weights.
+    /// Type of the weights that were written plain.
     pub dtype: Dtype,
-    /// Bytes of the written weight files.
-    pub bytes: u64,
+    /// What was written.
+    pub written: Written,
 }
 
 /// Sizes of a model, for the report.
@@ -148,7 +154,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
     let result = Bundle::open(&written.display().to_string(), work)?;
     // Inside the unfinished output: what a killed process leaves is found and removed with it.
     let scratch = OutputDir::create(written.join("dense"), true)?;
-    let dense_bytes = write_directory(&scratch, bundle, &bundle.model, made.dtype, work)?;
+    let dense_bytes = write_directory(&scratch, bundle, &bundle.model, WriteAs::Type(made.dtype), work)?.bytes;
     drop(scratch);
 
     let mut baselines = Vec::new();
@@ -161,10 +167,18 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         baselines.push((recipe.name, shrunk.model));
     }
     let mut entries = vec![
-        Entry { label: "dense", role: Role::Dense, model: &bundle.model, bytes: Some(dense_bytes) },
-        Entry { label: &job.recipe.name, role: Role::Result, model: &result.model, bytes: Some(made.bytes) },
+        Entry { label: "dense", role: Role::Dense, model: &bundle.model, bytes: Some(dense_bytes), as_stored: false },
+        Entry {
+            label: &job.recipe.name,
+            role: Role::Result,
+            model: &result.model,
+            bytes: Some(made.written.bytes),
+            as_stored: job.write_as.is_own(),
+        },
     ];
-    entries.extend(baselines.iter().map(|(label, model)| Entry { label, role: Role::Baseline, model, bytes: None }));
+    for (label, model) in &baselines {
+        entries.push(Entry { label, role: Role::Baseline, model, bytes: None, as_stored: false });
+    }
     let series = Series { tasks: proof.probes, seed: job.seed };
     let measures = Measures {
         text: proof.verification,
@@ -175,7 +189,9 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         text_as_packed: false,
     };
     let figures = verify(&entries, &measures, work)?;
-    let samples = samples(bundle, &result.model, &job.recipe.name, proof, work)?;
+    let own = if job.write_as.is_own() { PackAs::Stored } else { PackAs::Exact };
+    let result = result.model.packed(own, work.pool);
+    let samples = samples(bundle, &result, &job.recipe.name, proof, work)?;
     Ok(report(job, made, proof, figures, samples))
 }
 
@@ -196,17 +212,16 @@ fn samples(
     work: Work<'_>,
 ) -> Result<Vec<Sample>, Error> {
     let chat = bundle.tokenizer.chat_template().is_some();
-    let packed =
-        [("dense", bundle.model.packed(PackAs::Exact, work.pool)), (label, result.packed(PackAs::Exact, work.pool))];
+    let dense = bundle.model.packed(PackAs::Exact, work.pool);
     let mut samples = Vec::new();
     for prompt in proof.prompts {
         let tokens = bundle.prompt(prompt, chat)?;
         let mut texts = Vec::new();
-        for (label, model) in &packed {
+        for (label, model) in [("dense", &dense), (label, result)] {
             let mut sampler = Sampler::new(Sampling::GREEDY, 0);
             let limit = proof.continuation.min(model.architecture.context.saturating_sub(tokens.len()));
             let written = continue_text(model, &tokens, limit, &mut sampler, work, |token| !bundle.is_end(token))?;
-            texts.push(((*label).to_owned(), bundle.tokenizer.decode(&written, true)?));
+            texts.push((label.to_owned(), bundle.tokenizer.decode(&written, true)?));
         }
         samples.push(Sample { prompt: (*prompt).to_owned(), texts });
     }
@@ -220,9 +235,17 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
         .map(|(attention, ffn)| BlockShare { attention, ffn })
         .collect();
     let dtype = made.dtype.name().to_lowercase();
+    let stored = if job.write_as.is_own() { job.write_as.name() } else { &dtype };
     let mut notes = bundle.warnings.clone();
+    if job.write_as.is_own() {
+        notes.push(format!(
+            "Every figure of the result is of its files, read back and run in its own storage, {}; the dense model and the baselines \
+             are plain {dtype}.",
+            job.write_as.name()
+        ));
+    }
     notes.push(format!(
-        "Bytes and speed are of weights stored as {dtype}. The model that was read is {} ({} bytes).",
+        "Bytes and speed are of weights stored as {stored}. The model that was read is {} ({} bytes).",
         bundle
             .model
             .blocks
@@ -233,7 +256,7 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     ));
     notes.extend(repair_note(&made.shrunk.repairs));
     notes.extend(
-        describe(&bundle.config, &made.shrunk.model, made.dtype)
+        describe(&bundle.config, &made.shrunk.model, made.dtype, !made.written.storages.is_empty())
             .obstacle()
             .map(|why| format!("Other programs cannot load the result: {why}.")),
     );
@@ -295,7 +318,7 @@ fn repair_note(repairs: &[Repair]) -> Option<String> {
 
 /// The record that stands beside the weights, `pare.json`: recipe, plan, seeds, texts, versions, and the figures when they are there.
 pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
-    json!({
+    let mut record = json!({
         "pare": env!("CARGO_PKG_VERSION"),
         "model": job.bundle.name,
         "fingerprint": crate::text::fingerprint(&job.bundle.model),
@@ -303,8 +326,8 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
         "keep": job.keep,
         "seed": job.seed,
         "calibration": job.calibration.origin,
-        "dtype": made.dtype.name(),
-        "weight_bytes": made.bytes,
+        "dtype": if job.write_as.is_own() { job.write_as.name() } else { made.dtype.name() },
+        "weight_bytes": made.written.bytes,
         "parameters": made.shrunk.model.parameters(),
         "plan": summary(&made.shrunk.plan),
         "repairs": made.shrunk.repairs.iter().map(|repair| json!({
@@ -315,7 +338,11 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
             "error_after": repair.info.error_after,
         })).collect::<Vec<_>>(),
         "report": report,
-    })
+    });
+    if !made.written.storages.is_empty() {
+        record["storages"] = json!(made.written.storages);
+    }
+    record
 }
 
 /// The plan without the bits of its masks: those are the zeros of the weights.

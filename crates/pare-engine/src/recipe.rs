@@ -65,6 +65,9 @@ pub enum Compare {
     /// 8 consecutive inputs of a row, of which 4 stay.
     #[serde(rename = "4:8")]
     FourOfEight,
+    /// The columns of 8 neighbouring rows: one that leaves does so in all of them.
+    #[serde(rename = "8 rows")]
+    EightRows,
 }
 
 fn uniform() -> String {
@@ -86,7 +89,18 @@ macro_rules! built_in {
     };
 }
 
-built_in!("llm-drop", "magnitude", "random", "shortgpt", "slim", "slim-free", "wanda", "wanda-2of4", "wanda-sp");
+built_in!(
+    "llm-drop",
+    "magnitude",
+    "random",
+    "shortgpt",
+    "slim",
+    "slim-free",
+    "wanda",
+    "wanda-2of4",
+    "wanda-8rows",
+    "wanda-sp"
+);
 
 /// A recipe that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,8 @@ pub struct Entry<'a> {
     pub model: &'a Model,
     /// Bytes of its files.
     pub bytes: Option<u64>,
+    /// Whether all figures, those of the text too, are of the storage of its files ([`PackAs::Stored`]), whatever the others run as.
+    pub as_stored: bool,
 }
 
 /// What to measure with.
@@ -51,17 +53,25 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
     if cut.is_empty() {
         return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
     }
-    let unpacked = if measures.text_as_packed { None } else { Some(on_text(&models, &cut, work)?) };
+    let own_text = measures.text_as_packed || entries.iter().any(|entry| entry.as_stored);
+    let unpacked = if own_text { None } else { Some(on_text(&models, &cut, work)?) };
 
     // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
-    let packed: Vec<Model> = if measures.speed || measures.probes.is_some() || measures.text_as_packed {
-        models.iter().map(|model| model.packed(measures.pack, work.pool)).collect()
+    let packed: Vec<Model> = if measures.speed || measures.probes.is_some() || own_text {
+        let pack = |entry: &Entry<'_>| if entry.as_stored { PackAs::Stored } else { measures.pack };
+        entries.iter().map(|entry| entry.model.packed(pack(entry), work.pool)).collect()
     } else {
         Vec::new()
     };
     let on_text = match unpacked {
         Some(figures) => figures,
-        None => on_text(&packed.iter().collect::<Vec<_>>(), &cut, work)?,
+        None => {
+            let own = |entry: &Entry<'_>| measures.text_as_packed || entry.as_stored;
+            let models = entries.iter().zip(&packed);
+            let models: Vec<&Model> =
+                models.map(|(entry, packed)| if own(entry) { packed } else { entry.model }).collect();
+            on_text(&models, &cut, work)?
+        }
     };
     let reference = on_text.first().and_then(|figures| figures.perplexity.value());
     let speeds = if measures.speed { speed::measure(&packed.iter().collect::<Vec<_>>(), work)? } else { Vec::new() };

@@ -1,15 +1,23 @@
 //! Writing a model as a Hugging Face directory.
 
+mod forms;
+
+pub use forms::Kept;
+
 use crate::bundle::Bundle;
 use crate::{Error, progress::Work};
+use forms::Encoder;
 use pare_format::config::{AttentionShape, BlockShape, Family, ModelConfig};
 use pare_format::safetensors::Dtype;
 use pare_format::safetensors::shard::{INDEX, MAX_SHARD_BYTES, plan_shards};
 use pare_format::safetensors::write::{SafetensorsWriter, TensorSpec};
 use pare_format::write::OutputDir;
+use pare_kernels::blocks::BlockType;
+use pare_kernels::sparse::SparseType;
 use pare_model::model::Model;
 use pare_model::site::Projection;
 use pare_model::weight::{Exact, Linear, Weight};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The type of written weights.
@@ -19,16 +27,69 @@ pub enum WriteAs {
     Auto,
     /// This one: F32, F16 or BF16.
     Type(Dtype),
+    /// Matrices in blocks of this type, where rows are whole blocks; what stays plain as [`WriteAs::Auto`].
+    Blocks(BlockType),
+    /// Projections without their zeros; what stays plain as [`WriteAs::Auto`].
+    Sparse(Pattern, SparseType),
 }
 
+/// Which zeros a projection leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// 2 of every 4 inputs.
+    TwoOfFour,
+    /// Columns that are zero in all of 8 neighbouring outputs.
+    EightRows,
+}
+
+/// Every type: its name on the command line.
+const NAMES: [(&str, WriteAs); 16] = [
+    ("auto", WriteAs::Auto),
+    ("f32", WriteAs::Type(Dtype::F32)),
+    ("f16", WriteAs::Type(Dtype::F16)),
+    ("bf16", WriteAs::Type(Dtype::BF16)),
+    ("q8_0", WriteAs::Blocks(BlockType::Q8_0)),
+    ("q4_0", WriteAs::Blocks(BlockType::Q4_0)),
+    ("q4_1", WriteAs::Blocks(BlockType::Q4_1)),
+    ("q5_0", WriteAs::Blocks(BlockType::Q5_0)),
+    ("q5_1", WriteAs::Blocks(BlockType::Q5_1)),
+    ("q4_k", WriteAs::Blocks(BlockType::Q4K)),
+    ("q5_k", WriteAs::Blocks(BlockType::Q5K)),
+    ("q6_k", WriteAs::Blocks(BlockType::Q6K)),
+    ("2of4-f16", WriteAs::Sparse(Pattern::TwoOfFour, SparseType::F16)),
+    ("2of4-int8", WriteAs::Sparse(Pattern::TwoOfFour, SparseType::Int8)),
+    ("rows8-f16", WriteAs::Sparse(Pattern::EightRows, SparseType::F16)),
+    ("rows8-int8", WriteAs::Sparse(Pattern::EightRows, SparseType::Int8)),
+];
+
 impl WriteAs {
-    /// The type for `model`.
+    /// The names of all types.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|row| row.0)
+    }
+
+    /// The type called `name`.
+    pub fn find(name: &str) -> Option<Self> {
+        NAMES.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    /// Its name, as in `q4_k`.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|row| row.1 == self).map_or("?", |row| row.0)
+    }
+
+    /// The type of what is written plain of `model`.
     pub fn dtype(self, model: &Model) -> Dtype {
         match (self, model.embedding.exact_in()) {
             (Self::Type(dtype), _) => dtype,
-            (Self::Auto, Exact::Bf16) => Dtype::BF16,
-            (Self::Auto, _) => Dtype::F16,
+            (_, Exact::Bf16) => Dtype::BF16,
+            _ => Dtype::F16,
         }
+    }
+
+    /// Whether it is one of the forms of docs/FORMAT.md, which only pare reads.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Blocks(_) | Self::Sparse(..))
     }
 }
 
@@ -42,7 +103,7 @@ pub fn allows_bias(family: Family, projection: Projection) -> bool {
 }
 
 /// The description of a pared `model` that came from `before`.
-pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype) -> ModelConfig {
+pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bool) -> ModelConfig {
     let shapes: Vec<BlockShape> = model
         .blocks
         .iter()
@@ -61,6 +122,7 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype) -> ModelConfi
     config.blocks = model.blocks.len();
     config.tied = model.head.is_none();
     config.dtype = Some(dtype);
+    config.own_forms = own_forms;
     config.attention_bias |= has_bias(&[Projection::Q, Projection::K, Projection::V, Projection::O]);
     config.mlp_bias |= has_bias(&[Projection::Gate, Projection::Up, Projection::Down]);
     let attention = shapes.iter().find_map(|shape| shape.attention);
@@ -77,31 +139,23 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype) -> ModelConfi
     config
 }
 
-/// One tensor to be written.
+/// The numbers of one tensor of a plain directory.
+#[derive(Clone, Copy)]
 enum Source<'a> {
-    Weight(&'a dyn Weight),
+    Embedding(&'a dyn Weight),
+    Projection(&'a dyn Weight),
     Vector(&'a [f32]),
     /// Zeros: a bias that the format asks for beside one that there is.
     Zeros(usize),
 }
 
-impl Source<'_> {
-    fn shape(&self) -> Vec<usize> {
-        match self {
-            Self::Weight(weight) => weight.shape().to_vec(),
-            Self::Vector(values) => vec![values.len()],
-            Self::Zeros(len) => vec![*len],
-        }
-    }
-}
-
 /// Every tensor that `config` asks for, in order.
 fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a>)> {
-    let mut list = vec![("model.embed_tokens.weight".to_owned(), Source::Weight(model.embedding.as_ref()))];
+    let mut list = vec![("model.embed_tokens.weight".to_owned(), Source::Embedding(model.embedding.as_ref()))];
     for (index, block) in model.blocks.iter().enumerate() {
         let named = |name: &str| format!("model.layers.{index}.{name}");
         let mut linear = |name: &str, linear: &'a Linear, bias: bool| {
-            list.push((named(&format!("{name}.weight")), Source::Weight(linear.weight.as_ref())));
+            list.push((named(&format!("{name}.weight")), Source::Projection(linear.weight.as_ref())));
             if bias {
                 let source = linear.bias.as_deref().map_or(Source::Zeros(linear.outputs()), Source::Vector);
                 list.push((named(&format!("{name}.bias")), source));
@@ -130,48 +184,49 @@ fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a
         }
     }
     list.push(("model.norm.weight".to_owned(), Source::Vector(&model.final_norm)));
-    list.extend(model.head.iter().map(|head| ("lm_head.weight".to_owned(), Source::Weight(head.weight.as_ref()))));
+    list.extend(model.head.iter().map(|head| ("lm_head.weight".to_owned(), Source::Embedding(head.weight.as_ref()))));
     list
 }
 
-/// Writes `model`, pared from `before`, into `output`: weights, config.json and tokenizer files. Returns the bytes of the weight files.
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// How each weight that is not one plain tensor is kept.
+    pub storages: BTreeMap<String, Kept>,
+}
+
+/// Writes `model`, pared from `before`, into `output`: weights, config.json and tokenizer files.
 ///
 /// The caller adds what else belongs there and commits: until then nothing is visible.
 ///
 /// # Errors
-/// The disk refuses; a weight that the type cannot hold; the user stops it.
+/// The disk refuses; a weight that the type cannot hold, or that has not its pattern; the user stops it.
 pub fn write_directory(
     output: &OutputDir,
     before: &Bundle,
     model: &Model,
-    dtype: Dtype,
+    write_as: WriteAs,
     work: Work<'_>,
-) -> Result<u64, Error> {
-    let config = describe(&before.config, model, dtype);
-    let list = tensors(model, &config);
-    let specs: Vec<TensorSpec> =
-        list.iter().map(|(name, source)| TensorSpec { name: name.clone(), dtype, shape: source.shape() }).collect();
+) -> Result<Written, Error> {
+    let dtype = write_as.dtype(&before.model);
+    let mut config = describe(&before.config, model, dtype, write_as.is_own());
+    let tensors = forms::split(&tensors(model, &config), write_as, dtype, work)?;
+    let storages = forms::summary(&tensors);
+    // Where every matrix stays plain after all, everybody can read the result.
+    config.own_forms = !storages.is_empty();
+    let specs: Vec<TensorSpec> = tensors.iter().map(|tensor| tensor.spec.clone()).collect();
     let plan = plan_shards(&specs, MAX_SHARD_BYTES)?;
-    work.progress.begin("writing", list.len() as u64);
-    let mut row = Vec::new();
+    work.progress.begin("writing", tensors.len() as u64);
+    let mut encoder = Encoder::default();
     for shard in &plan.shards {
         let file = output.create_file(&shard.file)?;
         let path = file.path().to_owned();
         let mut writer = SafetensorsWriter::new(&path, file, specs[shard.tensors.clone()].to_vec(), &[])?;
-        for (_, source) in &list[shard.tensors.clone()] {
+        for tensor in &tensors[shard.tensors.clone()] {
             work.interrupt.check()?;
-            match *source {
-                Source::Vector(values) => writer.write_f32(values)?,
-                Source::Zeros(len) => writer.write_f32(&vec![0.0; len])?,
-                Source::Weight(weight) => {
-                    let [rows, cols] = weight.shape();
-                    row.resize(cols, 0.0);
-                    for index in 0..rows {
-                        weight.decode_row(index, &mut row);
-                        writer.write_f32(&row)?;
-                    }
-                }
-            }
+            encoder.write(tensor, &mut writer, work)?;
             work.progress.advance(1, "");
         }
         writer.finish()?.finish()?;
@@ -184,7 +239,7 @@ pub fn write_directory(
         output.write(&name, &bytes)?;
     }
     work.progress.end();
-    weight_bytes(output.temporary())
+    Ok(Written { bytes: weight_bytes(output.temporary())?, storages })
 }
 
 /// Bytes of the safetensors files of a directory, as the file system says.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod export;
+mod forms;
 mod fuzz_recipe;
 mod real_model;
 mod recipes;

@@ -93,7 +93,9 @@ fn every_recipe_at_its_own_keep_has_the_shape_it_promises_and_finite_logits() {
 #[test]
 fn masks_keep_exactly_what_was_asked() {
     let model = five_blocks();
-    for (name, keep) in [("wanda", 0.5), ("wanda", 0.3), ("random", 0.5), ("magnitude", 0.7), ("wanda-2of4", 0.5)] {
+    for (name, keep) in
+        [("wanda", 0.5), ("wanda", 0.3), ("random", 0.5), ("magnitude", 0.7), ("wanda-2of4", 0.5), ("wanda-8rows", 0.3)]
+    {
         let shrunk = run(&model, &Recipe::find(name).unwrap(), keep, false, 2).unwrap();
         assert_eq!(masks(&shrunk).count(), 5 * 7, "{name}: every projection of every block");
         for (block, projection, mask) in masks(&shrunk) {
@@ -115,6 +117,10 @@ fn masks_keep_exactly_what_was_asked() {
                     fours.chunks(4).all(|four| four.iter().filter(|&&index| mask.kept(index)).count() == 2),
                     "{at}"
                 );
+            }
+            if name == "wanda-8rows" {
+                let kept = |row: usize| (0..cols).map(move |col| row * cols + col).map(|index| mask.kept(index));
+                assert!((0..rows).all(|row| kept(row).eq(kept(row / 8 * 8))), "{at}");
             }
             let matrix = shrunk.model.blocks[block].linear(projection).unwrap().to_matrix();
             let original = model.blocks[block].linear(projection).unwrap().to_matrix();

@@ -36,13 +36,13 @@ fn shrunk(bundle: &Bundle, recipe: &str, pool: &Pool) -> Model {
 
 fn write(before: &Bundle, model: &Model, dtype: Dtype, to: &Path, pool: &Pool) {
     let output = OutputDir::create(to, false).unwrap();
-    let bytes = write_directory(&output, before, model, dtype, work(pool)).unwrap();
+    let written = write_directory(&output, before, model, WriteAs::Type(dtype), work(pool)).unwrap();
     output.commit().unwrap();
-    assert_eq!(bytes, weight_bytes(to).unwrap());
+    assert_eq!((written.bytes, written.storages.len()), (weight_bytes(to).unwrap(), 0));
 }
 
 /// Logits of some texts at their last position, as `tools/hf_logits.py --check` reads them.
-fn expected(model: &Model, pool: &Pool) -> String {
+pub(crate) fn expected(model: &Model, pool: &Pool) -> String {
     let prompts: Vec<_> = [1, 9, 30]
         .into_iter()
         .zip(20..)
@@ -56,7 +56,7 @@ fn expected(model: &Model, pool: &Pool) -> String {
 }
 
 /// Runs the numpy reader over `directory`.
-fn read_by_numpy(directory: &Path, expected: &str) {
+pub(crate) fn read_by_numpy(directory: &Path, expected: &str) {
     let python = std::env::var_os("PARE_PYTHON_NUMPY").expect("PARE_PYTHON_NUMPY is not set: run cargo xtask test");
     let file = directory.with_extension("expected.json");
     std::fs::write(&file, expected).unwrap();
@@ -118,7 +118,7 @@ fn an_uneven_result_is_read_back_to_the_bit_and_by_numpy() {
         for (name, model) in [("free", free), ("one", before.model.apply(&plan).unwrap()), ("partless", partless)] {
             let again = there_and_back(&before, &model, &folder.path().join(format!("{family}-{name}")), &pool);
             assert!(again.config.uneven.is_some() && again.config.obstacle().is_some(), "{family} {name}");
-            assert_eq!(describe(&again.config, &again.model, Dtype::F32).blocks, 2, "{family} {name}");
+            assert_eq!(describe(&again.config, &again.model, Dtype::F32, false).blocks, 2, "{family} {name}");
         }
     }
 }
@@ -172,7 +172,8 @@ fn a_weight_that_the_type_cannot_hold_is_refused() {
     model.final_norm = vec![1e6; 64].into();
     let to = folder.path().join("overflow");
     let output = OutputDir::create(&to, false).unwrap();
-    let error = write_directory(&output, &before, &model, Dtype::F16, work(&pool)).unwrap_err().to_string();
+    let error =
+        write_directory(&output, &before, &model, WriteAs::Type(Dtype::F16), work(&pool)).unwrap_err().to_string();
     assert!(error.contains("model.norm.weight"), "{error}");
     drop(output);
     assert!(!to.exists(), "nothing half-written is left");

@@ -22,6 +22,8 @@ use fields::Fields;
 
 /// The file of a model that describes it.
 pub const CONFIG: &str = "config.json";
+/// The `quant_method` of directories that keep matrices in the forms of docs/FORMAT.md.
+pub(crate) const OWN_METHOD: &str = "pare";
 
 /// A family of decoder models that differ in details only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +119,8 @@ pub struct ModelConfig {
     pub windowed: Vec<bool>,
     /// Per block what it consists of, when the blocks are not all alike.
     pub uneven: Option<Vec<BlockShape>>,
+    /// Whether matrices may be kept in the forms of docs/FORMAT.md: a `quantization_config` with the `quant_method` "pare".
+    pub own_forms: bool,
     /// Everything that the file says, kept for writing back.
     pub raw: Object,
 }
@@ -139,6 +143,7 @@ impl ModelConfig {
     pub fn from_json(file: &Path, raw: Object) -> Result<Self> {
         let fields = Fields { file, object: &raw, prefix: "" };
         let family = family(&fields)?;
+        let own_forms = own_forms(&fields)?;
         refuse_unsupported(&fields)?;
         let hidden = fields.required("hidden_size", 1, limits::WIDTH)?;
         let blocks = fields.required("num_hidden_layers", 1, limits::BLOCKS)?;
@@ -191,6 +196,7 @@ impl ModelConfig {
             sliding_window,
             windowed,
             uneven: None,
+            own_forms,
             raw: Object::default(),
         };
         config.uneven = shapes::read(&fields, &config)?;
@@ -223,6 +229,9 @@ impl ModelConfig {
     /// Why other tools cannot load a model of this shape, when they cannot.
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
+        if self.own_forms {
+            return Some("its weights are kept in forms that only pare reads".to_owned());
+        }
         if self.shapes_differ() {
             return Some("its blocks differ in heads, feed-forward width or parts".to_owned());
         }
@@ -255,6 +264,22 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
     Err(error)
 }
 
+/// Whether the weights may be kept in pare's own forms; anything else that is quantised is refused.
+fn own_forms(fields: &Fields<'_>) -> Result<bool> {
+    let key = "quantization_config";
+    let Some(value) = fields.present(key) else { return Ok(false) };
+    let method = match value {
+        Json::Object(object) => object.get("quant_method").unwrap_or(value),
+        other => other,
+    };
+    if matches!(method, Json::String(method) if method == OWN_METHOD) && matches!(value, Json::Object(_)) {
+        return Ok(true);
+    }
+    let found = format!("quantised weights ({})", method.shown());
+    let kind = FormatErrorKind::Unsupported { found, supported: "plain weights".into() };
+    Err(FormatError::new(fields.file, kind).item(quote::field(key)).hint("give the model that was not quantised"))
+}
+
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
     let refuse = |key: &str, found: String, supported: &str, hint: Option<&'static str>| {
         let kind = FormatErrorKind::Unsupported { found, supported: supported.into() };
@@ -262,14 +287,6 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
         error.hint = hint;
         Err(error)
     };
-    if let Some(value) = fields.present("quantization_config") {
-        let method = match value {
-            Json::Object(object) => object.get("quant_method").map_or(value.shown(), Json::shown),
-            other => other.shown(),
-        };
-        let hint = Some("give the model that was not quantised");
-        return refuse("quantization_config", format!("quantised weights ({method})"), "plain weights", hint);
-    }
     for key in ["hidden_act", "hidden_activation"] {
         if let Some(found) = fields.text(key)?
             && !matches!(found, "silu" | "swish")

@@ -10,10 +10,12 @@ use crate::quote;
 use crate::safetensors::{SafetensorsFile, TensorInfo, TensorView, supported};
 
 mod checks;
+mod forms;
 mod index;
 mod resolve;
 
 pub use checks::check_names;
+pub use forms::{DEPTH, Form, suffix_of};
 
 use resolve::Roots;
 
@@ -160,12 +162,19 @@ impl ModelDirectory {
     }
 
     /// Fails unless the tensors are exactly those that `config.json` asks for; rotary tables and the copy of a tied head may be there.
+    /// A matrix may be there in the parts of one [`Form`] instead, when `config.json` says so.
     ///
     /// # Errors
-    /// `Names` with the first five missing or extra names and their number.
+    /// `Names` with the first five missing or extra names and their number; as [`ModelDirectory::form`].
     pub fn check_tensor_names(&self) -> Result<()> {
         let present = self.names().filter(|name| !self.config.may_ignore(name));
-        check_names(&self.root, self.config.tensor_names(), present)
+        if !self.config.own_forms {
+            return check_names(&self.root, self.config.tensor_names(), present);
+        }
+        let expected: BTreeSet<String> = self.config.tensor_names().collect();
+        let owned = |name| forms::owner(name).filter(|owner| expected.contains(*owner)).unwrap_or(name);
+        check_names(&self.root, expected.iter().cloned(), present.map(owned))?;
+        expected.iter().filter(|name| forms::is_matrix(name)).try_for_each(|name| self.form(name).map(drop))
     }
 
     /// Fails when a file of the model was truncated, written to, replaced or removed since it was opened.

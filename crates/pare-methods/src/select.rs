@@ -59,6 +59,31 @@ pub fn keep_n_of_m(scores: &[f64], cols: usize, n: usize, m: usize) -> Result<Ve
     Ok(kept)
 }
 
+/// The indices of the weights in the `quota` columns of each group of `together` neighbouring rows whose scores add up to the most.
+///
+/// The last group has the rows that are left, and keeps as many columns.
+///
+/// # Panics
+/// When `quota` is more than `cols`, `together` is 0, or the scores are not whole rows: a programmer's mistake.
+#[track_caller]
+pub fn keep_columns(scores: &[f64], cols: usize, together: usize, quota: usize) -> Vec<usize> {
+    assert!(quota <= cols, "a quota of {quota} from rows of {cols}");
+    let rows = rows_of(scores, cols);
+    let mut kept = Vec::with_capacity(rows * quota);
+    let (mut order, mut columns) = (Vec::new(), Vec::new());
+    for first in (0..rows).step_by(together) {
+        let group = first..rows.min(first + together);
+        let sum = |column: usize| group.clone().map(|row| scores[row * cols + column]).sum::<f64>();
+        let sums: Vec<f64> = (0..cols).map(sum).collect();
+        columns.clear();
+        push_top(&sums, 0, quota, &mut order, &mut columns);
+        for row in group {
+            kept.extend(columns.iter().map(|column| row * cols + column));
+        }
+    }
+    kept
+}
+
 #[track_caller]
 fn rows_of(scores: &[f64], cols: usize) -> usize {
     if scores.is_empty() {
@@ -108,6 +133,17 @@ mod tests {
         assert_eq!(keep_top(&scores, 4), [2, 3, 4, 5]);
         assert_eq!(keep_top_per_row(&scores, 3, 2), [1, 2, 3, 5]);
         assert_eq!(keep_top_per_row(&[], 0, 0), [0; 0]);
+    }
+
+    #[test]
+    fn keeps_the_columns_whose_sums_are_highest_in_every_group_of_rows() {
+        // Sums of the first two rows: 5, 4, 5; the third row is a group of its own.
+        let scores = [1.0, 4.0, 2.0, 4.0, 0.0, 3.0, 0.0, 7.0, 5.0];
+        assert_eq!(keep_columns(&scores, 3, 2, 1), [0, 3, 7]);
+        assert_eq!(keep_columns(&scores, 3, 2, 2), [0, 2, 3, 5, 7, 8]);
+        assert_eq!(keep_columns(&scores, 3, 1, 2), keep_top_per_row(&scores, 3, 2));
+        assert_eq!(keep_columns(&scores, 3, 8, 3), Vec::from_iter(0..9));
+        assert_eq!(keep_columns(&[], 3, 8, 1), [0; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Storage under a [`Linear`]: the variant of a weight belongs here, so that there is one forward pass for all of them.
 
 use crate::matrix::Matrix;
-use crate::storage::Stored;
+use crate::storage::{LowRank, Sparse, Stored, Sum, Wrapped};
 use pare_kernels::int8::Int8Rows;
 use pare_kernels::pool::Pool;
 use pare_kernels::product::{Product, multiply_together};
@@ -31,6 +31,16 @@ pub trait Weight: Send + Sync + Debug {
         None
     }
 
+    /// The matrix without its zeros, when that is what it is.
+    fn as_sparse(&self) -> Option<&Sparse> {
+        None
+    }
+
+    /// What it is made of, for a storage of storages.
+    fn composed(&self) -> Option<Composed<'_>> {
+        None
+    }
+
     /// For a storage of storages: the same with each of them repacked by `pack`.
     fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {
         let _ = pack;
@@ -48,6 +58,17 @@ pub trait Weight: Send + Sync + Debug {
 
     /// Whether every stored value is a number that `f16` holds exactly (then nothing is lost by writing it so).
     fn exact_in(&self) -> Exact;
+}
+
+/// A storage of storages.
+#[derive(Clone, Copy, Debug)]
+pub enum Composed<'a> {
+    /// A product of two thin weights.
+    LowRank(&'a LowRank),
+    /// Several weights, added.
+    Sum(&'a Sum),
+    /// A core between two block-diagonal matrices.
+    Wrapped(&'a Wrapped),
 }
 
 /// From a weight to the same in another form.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod families;
+mod forms;
 mod passes;
 mod plans;
 mod removal;

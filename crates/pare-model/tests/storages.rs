@@ -1,13 +1,15 @@
 //! Every storage against its dense form: sizes that straddle every tail, one row and many, any number of threads.
 
-use crate::tiny::Draw;
+use crate::tiny::{Draw, uneven};
 use pare_format::map::Bytes;
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
+use pare_kernels::sparse::{EightRows, SparseType, TwoOfFour};
 use pare_model::matrix::Matrix;
-use pare_model::storage::{Dense, Element, LowRank, Packed, Stored, Sum, Wrapped};
+use pare_model::model::PackAs;
+use pare_model::storage::{Dense, Element, LowRank, Packed, Sparse, Stored, Sum, Wrapped};
 use pare_model::weight::{Linear, Weight, Workspace, apply_together};
 use std::sync::Arc;
 
@@ -55,6 +57,16 @@ fn quantised(draw: &mut Draw, ty: BlockType, out: usize, inn: usize) -> Stored {
     Stored::new(Element::Block(ty), [out, inn], Bytes::from(bytes)).unwrap()
 }
 
+/// Random numbers where `keeps(row, column, turn)`, zeros elsewhere.
+fn pattern(draw: &mut Draw, out: usize, inn: usize, keeps: impl Fn(usize, usize, usize) -> bool) -> Matrix {
+    let turn = draw.tokens(1, 3)[0] as usize;
+    let mut values = draw.many(out * inn, 0.0, 1.0);
+    for (at, value) in values.iter_mut().enumerate() {
+        *value *= f32::from(u8::from(keeps(at / inn, at % inn, turn)));
+    }
+    Matrix::from_vec(out, inn, values)
+}
+
 fn cases(out: usize, inn: usize, pool: &Pool) -> Vec<Case> {
     let mut draw = Draw::new((out * 1000 + inn) as u64);
     let draw = &mut draw;
@@ -68,6 +80,16 @@ fn cases(out: usize, inn: usize, pool: &Pool) -> Vec<Case> {
         let stored = quantised(draw, ty, out, inn);
         add(&format!("{} panels", ty.name()), Arc::new(Packed::blocks(&stored, pool).unwrap()), Law::Int8);
         add(&format!("{} in a file", ty.name()), Arc::new(stored), Law::Fold);
+    }
+    let two = |draw: &mut Draw| pattern(draw, out, inn, |row, column, turn| (column + row + turn) % 4 < 2);
+    let eight = |draw: &mut Draw| pattern(draw, out, inn, |row, column, turn| (column + row / 8 + turn) % 3 == 0);
+    for (ty, law) in [(SparseType::F16, Law::Fold), (SparseType::Int8, Law::Int8)] {
+        let matrix = two(draw);
+        let matrix = TwoOfFour::pack(ty, out, inn, &|row, to| to.copy_from_slice(matrix.row(row)), pool).unwrap();
+        add(&format!("2:4 {ty:?}"), Arc::new(Sparse::two_of_four(matrix)), law);
+        let matrix = eight(draw);
+        let matrix = EightRows::pack(ty, out, inn, &|row, to| to.copy_from_slice(matrix.row(row)), pool).unwrap();
+        add(&format!("8 rows {ty:?}"), Arc::new(Sparse::eight_rows(matrix)), Law::Fold);
     }
     let rank = 5;
     let (a, b) = (dense(draw, out, rank), dense(draw, rank, inn));
@@ -174,4 +196,24 @@ fn parts_that_do_not_fit_make_no_storage() {
     let diagonal = |count| Arc::new(BlockDiagonal::pack(PanelType::F32, count, 2, &|_, _, row| row.fill(1.0), &pool));
     assert!(Wrapped::new(diagonal(2), dense(draw, 4, 6), diagonal(2)).is_none());
     assert!(Wrapped::new(diagonal(2), dense(draw, 4, 6), diagonal(3)).is_some());
+}
+
+#[test]
+fn what_is_sparse_stays_so_when_packed_as_stored_and_becomes_plain_when_packed_exactly() {
+    let pool = Pool::new(2);
+    for (out, inn) in [(33, 96), (100, 64)] {
+        for case in
+            cases(out, inn, &pool).into_iter().filter(|case| case.name.contains("2:4") || case.name.contains("8 rows"))
+        {
+            let mut model = uneven();
+            model.embedding = Arc::clone(&case.weight);
+            model.head = None;
+            let stored = model.packed(PackAs::Stored, &pool).embedding;
+            assert!(Arc::ptr_eq(&stored, &case.weight) && stored.product().is_some(), "{}", case.name);
+            let exact = model.packed(PackAs::Exact, &pool).embedding;
+            assert!(["f16", "f32"].contains(&exact.name()), "{}: {}", case.name, exact.name());
+            let matrix = |weight: &Arc<dyn Weight>| bits(Linear::new(Arc::clone(weight)).to_matrix().data());
+            assert_eq!(matrix(&exact), matrix(&case.weight), "{}", case.name);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line, as clap sees it.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pare_engine::write::WriteAs;
 use pare_kernels::panels::PanelType;
 use pare_model::model::PackAs;
 use std::path::PathBuf;
@@ -153,8 +155,8 @@ pub(crate) struct Shrink {
     /// Replace the directory when it exists
     #[arg(long)]
     pub(crate) force: bool,
-    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "f16", "bf16"])]
+    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise; from q8_0 on only pare reads the result
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(WriteAs::names()))]
     pub(crate) dtype: String,
     /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
     #[arg(long, value_name = "SEED")]

@@ -1,7 +1,6 @@
 //! Rows of a tensor to bytes, in pieces that fit in memory, shared among threads.
 
 use super::ggml_type;
-use super::tensors::Tensor;
 use pare_kernels::blocks::RowType;
 use pare_kernels::pool::Pool;
 use std::ops::Range;
@@ -12,18 +11,27 @@ const CHUNK: usize = 1 << 22;
 /// Numbers that one thread takes at a time.
 const PIECE: usize = 1 << 15;
 
+/// A matrix to be encoded.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    /// For messages.
+    pub(crate) name: &'a str,
+    pub(crate) columns: usize,
+    pub(crate) ty: RowType,
+    /// Decodes a row.
+    pub(crate) row: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+}
+
 /// The rows of a tensor in pieces.
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     next: usize,
     rows: usize,
     each: usize,
 }
 
 impl Chunks {
-    pub(super) fn of(tensor: &Tensor<'_>) -> Self {
-        let [rows, columns] = tensor.shape;
-        let each = if tensor.is_copied() { rows } else { (CHUNK / columns.max(1)).max(1) };
-        Self { next: 0, rows, each }
+    pub(crate) fn of([rows, columns]: [usize; 2]) -> Self {
+        Self { next: 0, rows, each: (CHUNK / columns.max(1)).max(1) }
     }
 }
 
@@ -40,13 +48,13 @@ impl Iterator for Chunks {
 /// The bytes that one thread fills, and how it went.
 type Piece<'a> = (&'a mut [u8], Result<(), String>);
 
-/// Encodes `rows` of `tensor` into `buffer`, which is overwritten.
+/// Encodes `rows` of `matrix` into `buffer`, which is overwritten.
 ///
 /// # Errors
 /// The first number that the type cannot hold.
-pub(super) fn rows(tensor: &Tensor<'_>, rows: Range<usize>, buffer: &mut Vec<u8>, pool: &Pool) -> Result<(), String> {
-    let columns = tensor.shape[1];
-    let row_bytes = columns / tensor.ty.values_per_block() * tensor.ty.bytes_per_block();
+pub(crate) fn rows(matrix: &Matrix<'_>, rows: Range<usize>, buffer: &mut Vec<u8>, pool: &Pool) -> Result<(), String> {
+    let columns = matrix.columns;
+    let row_bytes = columns / matrix.ty.values_per_block() * matrix.ty.bytes_per_block();
     buffer.clear();
     buffer.resize(rows.len() * row_bytes, 0);
     let each = (PIECE / columns.max(1)).max(1);
@@ -57,28 +65,27 @@ pub(super) fn rows(tensor: &Tensor<'_>, rows: Range<usize>, buffer: &mut Vec<u8>
         let (bytes, outcome) = &mut *piece;
         let mut values = vec![0.0; columns];
         for (row, bytes) in (rows.start + index * each..).zip(bytes.chunks_mut(row_bytes)) {
-            tensor.row(row, &mut values);
-            if let Err(why) = check(tensor, row, &values) {
+            (matrix.row)(row, &mut values);
+            if let Err(why) = check(matrix, row, &values) {
                 *outcome = Err(why);
                 return;
             }
-            tensor.ty.encode(&values, bytes);
+            matrix.ty.encode(&values, bytes);
         }
     });
     pieces.into_iter().try_for_each(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1)
 }
 
-fn check(tensor: &Tensor<'_>, row: usize, values: &[f32]) -> Result<(), String> {
-    let most = tensor.ty.largest();
-    let fits = |value: &f32| value.is_finite() && value.abs() <= most;
-    let Some(at) = values.iter().position(|value| !fits(value)) else { return Ok(()) };
-    let (value, ty) = (values[at], ggml_type(tensor.ty).name());
+fn check(matrix: &Matrix<'_>, row: usize, values: &[f32]) -> Result<(), String> {
+    let most = matrix.ty.largest();
+    let Some(at) = values.iter().position(|value| !(value.is_finite() && value.abs() <= most)) else { return Ok(()) };
+    let (value, ty) = (values[at], ggml_type(matrix.ty).name());
     let what = if value.is_finite() { "too large" } else { "not a finite number" };
-    let hint = match tensor.ty {
+    let hint = match matrix.ty {
         RowType::F32 | RowType::Bf16 => "",
-        _ if value.is_finite() => "; export as bf16 or f32",
+        _ if value.is_finite() => "; bf16 and f32 can hold it",
         _ => "",
     };
-    let name = &tensor.name;
+    let name = matrix.name;
     Err(format!("tensor {name:?}: row {row}, column {at} is {value}, {what} for {ty} (at most {most}){hint}"))
 }

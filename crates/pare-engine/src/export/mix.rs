@@ -67,7 +67,7 @@ fn of_head(usual: BlockType, columns: usize) -> BlockType {
 }
 
 /// The type for rows of `columns`: blocks of 256 fall back to blocks of 32, and those to f16.
-fn fitting(wanted: BlockType, columns: usize) -> RowType {
+pub(crate) fn fitting(wanted: BlockType, columns: usize) -> RowType {
     let fits = |ty: BlockType| columns.is_multiple_of(ty.values_per_block());
     let smaller = match wanted {
         _ if fits(wanted) => wanted,

@@ -1,16 +1,18 @@
 //! A model as one GGUF file, by the conventions of llama.cpp. What the format cannot say is refused before any work.
 
 mod architecture;
-mod encode;
+pub(crate) mod encode;
 mod metadata;
 mod mix;
 mod tensors;
+
+pub(crate) use mix::fitting;
 
 use crate::Error;
 use crate::bundle::Bundle;
 use crate::progress::Work;
 use architecture::{Architecture, refuse};
-use encode::Chunks;
+use encode::{Chunks, Matrix};
 use pare_format::gguf::{GgmlType, Gguf, GgufWriter, TensorSpec, Value, nonfinite};
 use pare_format::map::{Bytes, MappedFile};
 use pare_format::write::NewFile;
@@ -174,7 +176,7 @@ impl<'a> Export<'a> {
     pub fn write(&self, file: NewFile, work: Work<'_>) -> Result<Written, Error> {
         let path = file.path().to_owned();
         let specs: Vec<TensorSpec> = self.tensors.iter().map(Tensor::spec).collect();
-        let steps: usize = self.tensors.iter().map(|tensor| Chunks::of(tensor).count()).sum();
+        let steps: usize = self.tensors.iter().map(|tensor| chunks(tensor).count()).sum();
         work.progress.begin("encoding", steps as u64);
         let mut writer = GgufWriter::new(&path, file, &self.metadata, &specs)?;
         let mut buffer = Vec::new();
@@ -190,9 +192,11 @@ impl<'a> Export<'a> {
                 work.progress.advance(1, &tensor.name);
                 continue;
             }
-            for rows in Chunks::of(tensor) {
+            let row = |row: usize, out: &mut [f32]| tensor.row(row, out);
+            let matrix = Matrix { name: &tensor.name, columns: tensor.shape[1], ty: tensor.ty, row: &row };
+            for rows in chunks(tensor) {
                 work.interrupt.check()?;
-                encode::rows(tensor, rows, &mut buffer, work.pool).map_err(|why| refuse(self.model, &why))?;
+                encode::rows(&matrix, rows, &mut buffer, work.pool).map_err(|why| refuse(self.model, &why))?;
                 writer.piece(&tensor.name, &buffer)?;
                 work.progress.advance(1, &tensor.name);
             }
@@ -208,6 +212,11 @@ impl<'a> Export<'a> {
         }
         Ok(Written { architecture: self.architecture, bytes, tensors })
     }
+}
+
+/// The pieces in which a tensor is written: one, when its bytes are there already.
+fn chunks(tensor: &Tensor<'_>) -> Chunks {
+    Chunks::of(if tensor.is_copied() { [tensor.shape[0], 0] } else { tensor.shape })
 }
 
 fn open(path: &PathBuf) -> Result<Origin, Error> {

@@ -1,7 +1,7 @@
 //! A configuration as the text of a `config.json`.
 
-use super::{Family, ModelConfig, rope, shapes, window};
-use crate::json::Json;
+use super::{Family, ModelConfig, OWN_METHOD, rope, shapes, window};
+use crate::json::{Json, Object};
 use crate::safetensors::Dtype;
 
 impl ModelConfig {
@@ -46,11 +46,25 @@ impl ModelConfig {
         rope::write(&self.rope, &mut raw);
         window::write(self, &mut raw);
         shapes::write(self, &mut raw);
+        self.write_method(&mut raw);
         Json::from(raw).to_text()
     }
 
+    /// Names the method by which other tools refuse weights that they would misread; takes the name away where all are plain.
+    fn write_method(&self, raw: &mut Object) {
+        let key = "quantization_config";
+        let there = matches!(raw.get(key), Some(Json::Object(_)));
+        if self.own_forms && !there {
+            let mut method = Object::default();
+            method.set("quant_method", OWN_METHOD);
+            raw.set(key, Json::Object(method));
+        } else if there && !self.own_forms {
+            raw.remove(key);
+        }
+    }
+
     /// Sets the name of the type under the keys that are there, else under the one that every tool reads.
-    fn write_dtype(&self, raw: &mut crate::json::Object) {
+    fn write_dtype(&self, raw: &mut Object) {
         let name = match self.dtype {
             Some(Dtype::F64) => "float64",
             Some(Dtype::F32) => "float32",

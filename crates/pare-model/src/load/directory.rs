@@ -1,5 +1,7 @@
 //! A Hugging Face directory.
 
+mod forms;
+
 use super::{Loaded, Tensors, assemble, window_warning};
 use crate::storage::{Element, Stored};
 use crate::weight::Weight;
@@ -42,12 +44,7 @@ fn wrong_shape(view: &TensorView, name: &str, expected: &[usize]) -> FormatError
 
 impl Tensors for ModelDirectory {
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Arc<dyn Weight>> {
-        let view = self.require(name)?;
-        if view.shape != shape {
-            return Err(wrong_shape(&view, name, &shape));
-        }
-        let stored = Stored::new(element(&view, name)?, shape, view.bytes.clone());
-        Ok(Arc::new(stored.ok_or_else(|| wrong_shape(&view, name, &shape))?))
+        forms::weight(self, name, &self.form(name)?, shape)
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Arc<[f32]>> {

@@ -135,7 +135,7 @@ fn missing(gguf: &Gguf, name: &str) -> FormatError {
     FormatError::new(gguf.file(), FormatErrorKind::Found { found, expected }).item(format!("tensor {name:?}"))
 }
 
-fn element(ggml_type: GgmlType) -> Option<Element> {
+pub(super) fn element(ggml_type: GgmlType) -> Option<Element> {
     Some(match ggml_type {
         GgmlType::F32 => Element::F32,
         GgmlType::F16 => Element::F16,

@@ -1,4 +1,4 @@
-//! From files to a [`Model`]. Nothing is copied: weights stay in the memory map and are decoded where they are used.
+//! From files to a [`Model`]. Weights stay in the memory map and are decoded where they are used; only what is sparse is copied.
 
 mod directory;
 mod gguf;

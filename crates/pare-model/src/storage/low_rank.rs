@@ -1,6 +1,6 @@
 //! A product of two thin weights, as a truncated decomposition leaves it.
 
-use crate::weight::{Exact, Repack, Weight, Workspace};
+use crate::weight::{Composed, Exact, Repack, Weight, Workspace};
 use pare_kernels::pool::Pool;
 use std::sync::Arc;
 
@@ -65,6 +65,10 @@ impl Weight for LowRank {
 
     fn exact_in(&self) -> Exact {
         Exact::F32
+    }
+
+    fn composed(&self) -> Option<Composed<'_>> {
+        Some(Composed::LowRank(self))
     }
 
     fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {

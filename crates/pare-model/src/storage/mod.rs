@@ -3,6 +3,7 @@
 mod dense;
 mod low_rank;
 mod packed;
+mod sparse;
 mod stored;
 mod sum;
 mod wrapped;
@@ -10,6 +11,7 @@ mod wrapped;
 pub use dense::Dense;
 pub use low_rank::LowRank;
 pub use packed::Packed;
+pub use sparse::{Sparse, SparseMatrix};
 pub use stored::{Element, Stored};
 pub use sum::Sum;
 pub use wrapped::Wrapped;

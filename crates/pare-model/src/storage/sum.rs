@@ -1,6 +1,6 @@
 //! A sum of weights, as a quantised or sparse core with a low-rank correction.
 
-use crate::weight::{Exact, Repack, Weight, Workspace};
+use crate::weight::{Composed, Exact, Repack, Weight, Workspace};
 use pare_kernels::elementwise::add;
 use pare_kernels::pool::Pool;
 use std::sync::Arc;
@@ -56,6 +56,10 @@ impl Weight for Sum {
 
     fn exact_in(&self) -> Exact {
         Exact::F32
+    }
+
+    fn composed(&self) -> Option<Composed<'_>> {
+        Some(Composed::Sum(self))
     }
 
     fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {

@@ -1,6 +1,6 @@
 //! A core between two block-diagonal matrices, as ARMOR leaves it.
 
-use crate::weight::{Exact, Repack, Weight, Workspace};
+use crate::weight::{Composed, Exact, Repack, Weight, Workspace};
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::pool::Pool;
 use pare_kernels::product::{Product, multiply_together};
@@ -21,6 +21,11 @@ impl Wrapped {
     /// The product of the three; none when their shapes do not meet.
     pub fn new(left: Arc<BlockDiagonal>, core: Arc<dyn Weight>, right: Arc<BlockDiagonal>) -> Option<Self> {
         ([left.shape()[1], right.shape()[0]] == core.shape()).then_some(Self { left, core, right })
+    }
+
+    /// `L` and `R`.
+    pub fn diagonals(&self) -> [&BlockDiagonal; 2] {
+        [&self.left, &self.right]
     }
 
     /// What is wrapped.
@@ -70,6 +75,10 @@ impl Weight for Wrapped {
 
     fn exact_in(&self) -> Exact {
         Exact::F32
+    }
+
+    fn composed(&self) -> Option<Composed<'_>> {
+        Some(Composed::Wrapped(self))
     }
 
     fn repacked(&self, pack: &Repack<'_>) -> Option<Arc<dyn Weight>> {

@@ -32,10 +32,17 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
             role: Role::Dense,
             model: &against.model,
             bytes: Some(against.bytes),
+            as_stored: false,
         });
     }
     let role = if against.is_some() { Role::Result } else { Role::Dense };
-    entries.push(Entry { label: &arguments.model, role, model: &bundle.model, bytes: Some(bundle.bytes) });
+    entries.push(Entry {
+        label: &arguments.model,
+        role,
+        model: &bundle.model,
+        bytes: Some(bundle.bytes),
+        as_stored: false,
+    });
     let context = super::window(&arguments.texts, reference);
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));

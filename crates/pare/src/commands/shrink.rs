@@ -12,7 +12,6 @@ use pare_engine::report::Report;
 use pare_engine::shrink::check;
 use pare_engine::text::Text;
 use pare_engine::write::WriteAs;
-use pare_format::safetensors::Dtype;
 use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
 
@@ -34,15 +33,10 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         &arguments.output,
         [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten(),
     )?;
-    let write_as = match arguments.dtype.as_str() {
-        "f32" => WriteAs::Type(Dtype::F32),
-        "f16" => WriteAs::Type(Dtype::F16),
-        "bf16" => WriteAs::Type(Dtype::BF16),
-        _ => WriteAs::Auto,
-    };
+    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto);
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
-    if let Some(why) = only_pare(&recipe, bundle.config.family) {
+    if let Some(why) = only_pare(&recipe, bundle.config.family, write_as) {
         show::remark(&format!("note: {why}"));
     }
     let calibration = calibration(texts, &bundle, work)?;

@@ -54,7 +54,7 @@ fn json_has_every_figure() {
     assert_eq!(
         found["settings"],
         json!({
-            "prompt_tokens": 24, "decoded_tokens": 4, "contexts": [0, 16, 512], "rounds": 3, "weights": "exact",
+            "prompt_tokens": 24, "decoded_tokens": 4, "contexts": [0, 16, 512], "rounds": 3, "weights": "stored",
         })
     );
     assert_eq!(found["models"].as_array().unwrap().len(), 2);

@@ -16,11 +16,11 @@ fn golden() -> PathBuf {
 
 #[test]
 fn real_text_is_the_golden_one() {
-    let found = real(["run", MODEL, PROMPT, "-n", "40"]).succeeds();
+    let found = real(["run", MODEL, PROMPT, "-n", "40", "--weights", "exact"]).succeeds();
     let golden = golden();
     if std::env::var_os("PARE_UPDATE_GOLDENS").is_some() {
         let head = format!(
-            "# pare run {MODEL} {PROMPT:?} -n 40\n# Written by the end-to-end tests: cargo xtask golden --update\n"
+            "# pare run {MODEL} {PROMPT:?} -n 40 --weights exact\n# Written by the end-to-end tests: cargo xtask golden --update\n"
         );
         fs::create_dir_all(golden.parent().unwrap()).unwrap();
         return fs::write(golden, head + &found).unwrap();

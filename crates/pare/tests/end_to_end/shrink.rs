@@ -30,7 +30,7 @@ fn recipes() -> Vec<String> {
 fn keep(recipe: &str) -> &'static str {
     match recipe {
         "llm-drop" => "0.78",
-        "shortgpt" | "magnitude" | "random" | "wanda" | "wanda-2of4" => "0.5",
+        "shortgpt" | "magnitude" | "random" | "wanda" | "wanda-2of4" | "wanda-8rows" => "0.5",
         _ => "0.8",
     }
 }
@@ -216,4 +216,55 @@ fn keep_1_changes_nothing_but_the_type() {
         assert_eq!((&figures["perplexity_ratio"], &figures["top1_agreement"]), (&json!(1.0), &json!(1.0)), "{recipe}");
         assert!(figures["kl_mean"].as_f64().unwrap().abs() < 1e-12, "{recipe}: {figures}");
     }
+}
+
+#[test]
+fn a_pattern_is_written_without_its_zeros_measured_so_and_refused_where_it_is_not() {
+    let tiny = with_texts("llama-tied");
+    let (model, a, b) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"));
+    for (recipe, dtype, kind, values) in
+        [("wanda-2of4", "2of4-int8", "2of4", json!("int8")), ("wanda-8rows", "rows8-f16", "rows8", json!("f16"))]
+    {
+        let (output, plain) = (tiny.path(dtype), tiny.path(&format!("{dtype}-plain")));
+        let fixed = ["shrink", &model, "--recipe", recipe, "--text", &a, "--held-out", &b, "--context", "48"];
+        let ended = pare([&fixed[..], &["--dtype", dtype, "-o", &output, "--json"]].concat()).run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("only pare will be able to run the result"), "{ended:?}");
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        pare([&fixed[..], &["--no-verify", "-o", &plain]].concat()).succeeds();
+        let size = |directory: &str| fs::metadata(Path::new(directory).join("model.safetensors")).unwrap().len();
+        assert!(size(&output) < size(&plain), "{dtype}: {} and {}", size(&output), size(&plain));
+
+        let record = record(Path::new(&output));
+        assert_eq!((&record["dtype"], &record["weight_bytes"]), (&json!(dtype), &json!(size(&output))));
+        let storages = record["storages"].as_object().unwrap();
+        assert_eq!(storages.len(), 14, "every projection: {storages:?}");
+        for kept in storages.values() {
+            assert_eq!((&kept["kind"], &kept["values"]), (&json!(kind), &values));
+        }
+        let bytes: u64 = storages.values().map(|kept| kept["bytes"].as_u64().unwrap()).sum();
+        assert!(bytes > 0 && bytes < size(&output));
+
+        // The report measured the files in their own storage: eval of them alone says the same.
+        let arguments = ["eval", &output, "--held-out", &b, "--context", "48", "--json", "--no-speed", "--probes", "0"];
+        let again = pare([&arguments[..], &["--weights", "stored"]].concat()).json();
+        let figures = report["figures"].as_array().unwrap();
+        let own = figures.iter().find(|figures| figures["label"] == recipe).unwrap();
+        assert_eq!((&own["perplexity"], &own["bytes"]), (&again["perplexity"], &json!(size(&output))), "{dtype}");
+        pare(["run", &output, "hi", "-n", "4"]).succeeds();
+
+        let arguments = ["shrink", &model, "--recipe", "wanda", "--text", &a, "--no-verify", "--dtype", dtype];
+        pare([&arguments[..], &["-o", &tiny.path("refused")]].concat()).refuses(&[
+            "model.layers.0.self_attn.q_proj.weight",
+            "row",
+            recipe,
+        ]);
+        assert!(!Path::new(&tiny.path("refused")).exists());
+    }
+    let output = tiny.path("q4_k");
+    pare(["shrink", &model, "--recipe", "slim", "--text", &a, "--no-verify", "--dtype", "q4_k", "-o", &output])
+        .succeeds();
+    let kept = &record(Path::new(&output))["storages"]["model.layers.0.self_attn.q_proj.weight"];
+    assert_eq!((&kept["kind"], &kept["values"]), (&json!("q5_0"), &Value::Null), "64 inputs are no block of 256");
+    pare(["run", &output, "hi", "-n", "4"]).succeeds();
 }
