@@ -63,7 +63,7 @@ fn form(form: &str, prefix: &str, [out, inn]: [usize; 2]) -> Tensors {
     };
     let eight = |row: usize, to: &mut [f32]| {
         for (at, to) in to.iter_mut().enumerate() {
-            *to = if (at + row / 8) % 3 == 0 { numbers[row * inn + at] } else { 0.0 };
+            *to = if (at + row / 8).is_multiple_of(3) { numbers[row * inn + at] } else { 0.0 };
         }
     };
     let ty = if form.ends_with("int8") { SparseType::Int8 } else { SparseType::F16 };
