@@ -484,3 +484,37 @@ fn only_a_directory_that_says_so_keeps_weights_in_parts() {
     let said = from_directory(&directory).unwrap_err().to_string();
     assert!(said.contains("missing 1 (\"model.layers.0.mlp.up_proj.weight\")"), "{said}");
 }
+
+#[test]
+fn mutated_parts_end_in_an_error_that_names_the_file_or_in_a_model() {
+    let mut draw = Draw::new(9);
+    let mut below = |most: usize| draw.tokens(1, most)[0] as usize;
+    let mut ends = [0, 0];
+    for name in ["q4_0", "2of4-f16", "2of4-int8", "rows8-f16", "rows8-int8", "low_rank"] {
+        for _ in 0..60 {
+            let mut parts: Vec<(String, Tensor)> = form(name, NAME, SHAPE).into_iter().collect();
+            let (at, what) = (below(parts.len()), below(4));
+            let (part, (dtype, shape, bytes)) = &mut parts[at];
+            match what {
+                0 => *part = part.replacen(".weight.", ".weight.sum.0.", below(2)),
+                1 => shape.reverse(),
+                2 => *dtype = if dtype.bits() == 8 { Dtype::BOOL } else { Dtype::BF16 },
+                _ => {
+                    let place = below(bytes.len());
+                    bytes[place] ^= 1 << below(8);
+                }
+            }
+            if parts.iter().any(|(_, (dtype, shape, bytes))| dtype.bytes(shape) != Some(bytes.len() as u64)) {
+                continue;
+            }
+            match read(&with(parts.into_iter().collect())) {
+                Ok(_) => ends[0] += 1,
+                Err(said) => {
+                    ends[1] += 1;
+                    assert!(said.contains("/") && said.contains(": "), "{said}");
+                }
+            }
+        }
+    }
+    assert!(ends.iter().all(|end| *end > 20), "models and errors: {ends:?}");
+}

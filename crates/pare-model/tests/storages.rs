@@ -82,7 +82,8 @@ fn cases(out: usize, inn: usize, pool: &Pool) -> Vec<Case> {
         add(&format!("{} in a file", ty.name()), Arc::new(stored), Law::Fold);
     }
     let two = |draw: &mut Draw| pattern(draw, out, inn, |row, column, turn| (column + row + turn) % 4 < 2);
-    let eight = |draw: &mut Draw| pattern(draw, out, inn, |row, column, turn| (column + row / 8 + turn) % 3 == 0);
+    let eight =
+        |draw: &mut Draw| pattern(draw, out, inn, |row, column, turn| (column + row / 8 + turn).is_multiple_of(3));
     for (ty, law) in [(SparseType::F16, Law::Fold), (SparseType::Int8, Law::Int8)] {
         let matrix = two(draw);
         let matrix = TwoOfFour::pack(ty, out, inn, &|row, to| to.copy_from_slice(matrix.row(row)), pool).unwrap();
