@@ -60,7 +60,9 @@ fn record(arguments: &Bench, outcome: &Outcome) -> Result<Value> {
     let mut record = serde_json::to_value(outcome)?;
     record["pare_version"] = json!(env!("CARGO_PKG_VERSION"));
     record["date"] = json!(date::text(now));
-    record["command"] = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    // The program by its name alone: where it lies on this machine is nobody's business.
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    record["command"] = std::iter::once("pare".to_owned()).chain(words).collect();
     record["settings"] = json!({
         "prompt_tokens": arguments.prompt,
         "decoded_tokens": arguments.tokens,

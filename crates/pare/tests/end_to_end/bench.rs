@@ -93,7 +93,7 @@ fn json_has_every_figure() {
     assert!(is_spread(&ratios[0]["prefill"]) && is_spread(&ratios[0]["decode"][1]["ratio"]));
     assert_eq!(found["pare_version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(found["date"].as_str().unwrap().len(), "2026-03-01T12:00:00Z".len());
-    assert_eq!(found["command"][1], "bench");
+    assert_eq!([&found["command"][0], &found["command"][1]], ["pare", "bench"]);
 }
 
 #[test]
