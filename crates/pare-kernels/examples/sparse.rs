@@ -86,19 +86,22 @@ fn dense(out: usize, inn: usize, pool: &Pool) -> Box<dyn Product> {
     Box::new(Panels::pack(PanelType::F16, out, inn, &row, pool))
 }
 
+/// Fills 2 of every 4 values of row `o`; which ones looks random and depends on `pattern`.
+fn half_of(o: usize, pattern: usize, row: &mut [f32]) {
+    for (g, group) in row.chunks_mut(4).enumerate() {
+        let (a, b) = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)][mixed(pattern, g) % 6];
+        group.fill(0.0);
+        (group[a], group[b]) = (weight(o, a), weight(o, b));
+    }
+}
+
 fn two_of_four(
     ty: SparseType,
     out: usize,
     inn: usize,
     pool: &Pool,
 ) -> Result<Box<dyn Product>, pare_kernels::SparseError> {
-    let row = |o: usize, row: &mut [f32]| {
-        for (g, group) in row.chunks_mut(4).enumerate() {
-            let (a, b) = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)][mixed(o, g) % 6];
-            group.fill(0.0);
-            (group[a], group[b]) = (weight(o, a), weight(o, b));
-        }
-    };
+    let row = |o: usize, row: &mut [f32]| half_of(o, o, row);
     Ok(Box::new(TwoOfFour::pack(ty, out, inn, &row, pool)?))
 }
 
@@ -109,12 +112,6 @@ fn eight_rows(
     inn: usize,
     pool: &Pool,
 ) -> Result<Box<dyn Product>, pare_kernels::SparseError> {
-    let row = |o: usize, row: &mut [f32]| {
-        for (g, group) in row.chunks_mut(4).enumerate() {
-            let (a, b) = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)][mixed(o / 8, g) % 6];
-            group.fill(0.0);
-            (group[a], group[b]) = (weight(o, a), weight(o, b));
-        }
-    };
+    let row = |o: usize, row: &mut [f32]| half_of(o, o / 8, row);
     Ok(Box::new(EightRows::pack(ty, out, inn, &row, pool)?))
 }

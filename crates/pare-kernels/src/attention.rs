@@ -55,7 +55,7 @@ impl AttentionScratch {
     }
 }
 
-/// Where the rows of one group are read and written, and what they attend to.
+/// Where rows are read and written, those of one group or of all, and what they attend to.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     isa: Isa,
@@ -114,13 +114,15 @@ impl KvBlock {
         let step = tokens_per_tile(heads);
         let steps = tokens.div_ceil(step);
         let tiles = steps * self.groups();
-        if steps == 1 && pool.threads() > 1 && first + tokens >= LONG {
-            return self.attend_shared(isa, queries, first, heads, scale, scratch, out, pool);
-        }
         let threads = pool.threads().min(tiles);
         // For as far as the cache reaches, and for all groups at once, so that decoding grows nothing token by token.
         let rows = if steps == 1 { self.groups() * tokens * heads } else { step * heads };
         scratch.prepare(threads, rows, self.head_dim(), self.capacity());
+        let strides = [width, width];
+        if steps == 1 && pool.threads() > 1 && first + tokens >= LONG {
+            let rows = Rows { isa, queries, strides, first, heads, scale };
+            return self.attend_shared(&rows, tokens, &mut scratch.desks[0], out, pool);
+        }
         let (desks, out) = (Shared::new(&mut scratch.desks), Shared::new(out));
         let next = AtomicUsize::new(0);
         pool.run(threads, &|part| {
@@ -133,7 +135,6 @@ impl KvBlock {
                 }
                 // Group by group, so that its keys and values stay in the cache; later tokens see more and go first.
                 let (group, token) = (tile / steps, (steps - 1 - tile % steps) * step);
-                let strides = [width, width];
                 let rows = Rows { isa, queries: &queries[group * each..], strides, first, heads, scale };
                 self.attend_tile(group, &rows, token..tokens.min(token + step), desk, &|at, row: &[f32]| {
                     // SAFETY: each tile writes the rows of its own tokens and group.
@@ -184,24 +185,12 @@ impl KvBlock {
     }
 
     /// [`KvBlock::attend_on`] for so few tokens that each group is one tile: threads share positions, then rows, then dimensions.
-    #[allow(clippy::too_many_arguments)]
-    fn attend_shared(
-        &self,
-        isa: Isa,
-        queries: &[f32],
-        first: usize,
-        heads: usize,
-        scale: f32,
-        scratch: &mut AttentionScratch,
-        out: &mut [f32],
-        pool: &Pool,
-    ) {
+    fn attend_shared(&self, at: &Rows<'_>, tokens: usize, desk: &mut Desk, out: &mut [f32], pool: &Pool) {
+        let &Rows { isa, queries, strides: [width, _], first, heads, scale } = at;
         let (d, groups) = (self.head_dim(), self.groups());
-        let (each, width) = (heads * d, groups * heads * d);
-        let tokens = queries.len() / width;
+        let each = heads * d;
         let (rows, high) = (tokens * heads, first + tokens);
-        scratch.prepare(1, groups * rows, d, self.capacity());
-        let Desk { queries: gathered, scores, out: mixed } = &mut scratch.desks[0];
+        let Desk { queries: gathered, scores, out: mixed } = desk;
         for (at, row) in gathered.chunks_exact_mut(each).take(groups * tokens).enumerate() {
             let (group, token) = (at / tokens, at % tokens);
             row.copy_from_slice(&queries[token * width + group * each..][..each]);

@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::panels::{PanelType, Panels};
 use crate::pool::Pool;
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, check_row};
 use crate::shared::Shared;
 
 /// Bytes of blocks that are worth a part of their own.
@@ -55,8 +55,8 @@ impl Product for BlockDiagonal {
     }
 
     fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert_eq!(row.len(), self.shape()[1], "the row buffer");
-        let block = o / self.size.max(1);
+        check_row(self.shape(), o, row);
+        let block = o / self.size;
         row.fill(0.0);
         self.blocks[block].decode_row(o % self.size, &mut row[block * self.size..(block + 1) * self.size]);
     }

@@ -5,7 +5,7 @@ use crate::int8::Int8Rows;
 use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
-use crate::product::{Input, Product, multiply_together_on};
+use crate::product::{Input, Product, check_row, multiply_together_on};
 use crate::shared::Shared;
 use crate::tile::{PANEL, Tile, best_panels, direct_rows, most_rows, multiply_rows_of, multiply_stored, tiles};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -145,8 +145,7 @@ impl Product for Panels {
     }
 
     fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert!(o < self.out, "row {o} of {}", self.out);
-        assert_eq!(row.len(), self.inn, "the row buffer");
+        check_row(self.shape(), o, row);
         let start = o / PANEL * self.inn * PANEL + o % PANEL;
         for (k, value) in row.iter_mut().enumerate() {
             let at = start + k * PANEL;
@@ -208,27 +207,12 @@ impl Panels {
     fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, Groups)) {
         let Groups { together, groups, parts } = cut;
         let panels = self.out.div_ceil(PANEL);
-        let (start, each) = self.start_and_stride();
         for group in part * groups / parts..(part + 1) * groups / parts {
             let panel = group * together;
-            // The first tile brings the panels to the cache, the others find them there.
-            for (first, rows) in tiles(rows, most_rows(isa)) {
-                let tile = Tile {
-                    x: x[first * self.inn..].as_ptr(),
-                    x_stride: self.inn,
-                    x_step: 1,
-                    rows,
-                    panel: start.wrapping_add(panel * each),
-                    panel_stride: each,
-                    depth: self.inn,
-                    y: y.at(first * self.out + panel * PANEL),
-                    y_stride: self.out,
-                    width: (self.out - panel * PANEL).min(together * PANEL),
-                    accumulate: false,
-                };
-                // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
-                unsafe { multiply_stored(isa, self.ty, together.min(panels - panel), tile) };
-            }
+            let together = together.min(panels - panel);
+            let y = y.at(panel * PANEL);
+            // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
+            unsafe { self.neighbours(isa, (x.as_ptr(), self.inn), rows, (y, self.out), (panel, together)) };
         }
     }
 
@@ -243,25 +227,43 @@ impl Panels {
         rows: usize,
         (y, y_stride): (*mut f32, usize),
     ) {
-        let (start, each) = self.start_and_stride();
         for panel in 0..self.out.div_ceil(PANEL) {
-            for (first, rows) in tiles(rows, most_rows(isa)) {
-                let tile = Tile {
-                    x: x.wrapping_add(first * x_stride),
-                    x_stride,
-                    x_step: 1,
-                    rows,
-                    panel: start.wrapping_add(panel * each),
-                    panel_stride: each,
-                    depth: self.inn,
-                    y: y.wrapping_add(first * y_stride + panel * PANEL),
-                    y_stride,
-                    width: (self.out - panel * PANEL).min(PANEL),
-                    accumulate: false,
-                };
-                // SAFETY: the caller's promise.
-                unsafe { multiply_stored(isa, self.ty, 1, tile) };
-            }
+            let y = y.wrapping_add(panel * PANEL);
+            // SAFETY: the caller's promise.
+            unsafe { self.neighbours(isa, (x, x_stride), rows, (y, y_stride), (panel, 1)) };
+        }
+    }
+
+    /// Rows times the `together` panels from `panel` on, whose outputs begin at `y`.
+    ///
+    /// # Safety
+    /// As [`Panels::multiply_columns`]; there are so many panels, and no more than a kernel takes for these rows.
+    unsafe fn neighbours(
+        &self,
+        isa: Isa,
+        (x, x_stride): (*const f32, usize),
+        rows: usize,
+        (y, y_stride): (*mut f32, usize),
+        (panel, together): (usize, usize),
+    ) {
+        let (start, panel_stride) = self.start_and_stride();
+        // The first tile brings the panels to the cache, the others find them there.
+        for (first, rows) in tiles(rows, most_rows(isa)) {
+            let tile = Tile {
+                x: x.wrapping_add(first * x_stride),
+                x_stride,
+                x_step: 1,
+                rows,
+                panel: start.wrapping_add(panel * panel_stride),
+                panel_stride,
+                depth: self.inn,
+                y: y.wrapping_add(first * y_stride),
+                y_stride,
+                width: (self.out - panel * PANEL).min(together * PANEL),
+                accumulate: false,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { multiply_stored(isa, self.ty, together, tile) };
         }
     }
 

@@ -66,6 +66,16 @@ pub trait Product: Send + Sync + Debug {
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>);
 }
 
+/// Refuses what no [`Product::decode_row`] takes.
+///
+/// # Panics
+/// When `o` is not a row of a matrix of `shape`, or `row` has not its inputs.
+#[track_caller]
+pub(crate) fn check_row([out, inn]: [usize; 2], o: usize, row: &[f32]) {
+    assert!(o < out, "row {o} of {out}");
+    assert_eq!(row.len(), inn, "the row buffer");
+}
+
 /// `y = x W^T` for each `(W, y)`: `x` is `[T, in]`, each `y` is `[T, out]` and is overwritten.
 ///
 /// All share one fork of the threads, and one rounding of `x` to 8 bits where some read that; `int8` keeps its memory. No

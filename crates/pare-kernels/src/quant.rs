@@ -25,7 +25,7 @@ use crate::int8::BLOCK;
 use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use form::Form;
@@ -137,8 +137,7 @@ impl Product for QuantPanels {
     }
 
     fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert!(o < self.out, "row {o} of {}", self.out);
-        assert_eq!(row.len(), self.inn, "the row buffer");
+        check_row(self.shape(), o, row);
         let panel = &self.data[o / PANEL * self.panel_bytes..][..self.panel_bytes];
         for (b, values) in row.chunks_exact_mut(BLOCK).enumerate() {
             form::decode(self.form, panel, b, o % PANEL, values);

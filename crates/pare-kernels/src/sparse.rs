@@ -188,6 +188,18 @@ mod tests {
         }
     }
 
+    /// For each number of rows, the bits of the fold over the matrix that `dense` holds.
+    pub(super) fn gives_the_fold(product: &dyn Product, dense: &[f32], rows: &[usize], pools: &Pools, name: &str) {
+        let [out, inn] = product.shape();
+        for &rows in rows {
+            let x = crate::reference::numbers(rows as u64 + 9, rows * inn);
+            let expected = crate::reference::multiply(&x, dense, rows, out, inn);
+            product_on(product, &x, rows, pools, |isa, y| {
+                assert!(crate::reference::same_bits(y, &expected), "{name} {} {rows}x{inn}x{out}", isa.name());
+            });
+        }
+    }
+
     #[test]
     fn a_scale_is_never_so_small_that_a_value_saturates() {
         for most in [0.0f32, 1e-9, 3e-7, 1e-5, 0.004, 0.1, 1.0, 127.0, 1e6, 8e6] {

@@ -13,7 +13,7 @@ use super::{Cut, RUN, SparseError, SparseType, SparseValues};
 use crate::isa::Isa;
 use crate::memory::{Aligned, Plain};
 use crate::pool::Pool;
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use half::f16;
@@ -232,6 +232,33 @@ fn fetch_target(panel: &Panel, b: usize, step: usize, size: usize) -> (*const u8
     }
 }
 
+/// Fetches what is read some steps after place `place` of block `b` of a panel: column numbers and values.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fetch_ahead<const INT8: bool>(panel: &Panel, b: usize, place: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let (size, offset, bytes) = value_layout::<INT8>();
+    let (ahead, step) = fetch_target(panel, b, place / STEP + AHEAD, size);
+    // SAFETY: a fetch reads nothing, whatever the address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * STEP * 2 * TOGETHER).cast());
+        for line in (0..STEP * bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(offset + step * STEP * bytes + line).cast());
+        }
+    }
+}
+
+/// Bytes of a block, where in it the values begin, and bytes of those of a kept column.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+const fn value_layout<const INT8: bool>() -> (usize, usize, usize) {
+    if INT8 {
+        (size_of::<Int8Block>(), std::mem::offset_of!(Int8Block, values), PANEL)
+    } else {
+        (size_of::<HalfBlock>(), std::mem::offset_of!(HalfBlock, values), 2 * PANEL)
+    }
+}
+
 /// Where a kept column of a group stands: in which block, at which place, which of the panel's groups, and in which run of
 /// all runs of all groups.
 struct Place {
@@ -265,8 +292,7 @@ impl Product for EightRows {
     }
 
     fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert!(o < self.out, "row {o} of {}", self.out);
-        assert_eq!(row.len(), self.inn, "the row buffer");
+        check_row(self.shape(), o, row);
         let (start, g, lane) = (self.starts[o / PANEL], o % PANEL / GROUP, o % GROUP);
         row.fill(0.0);
         for at in 0..self.counts[o / GROUP] {

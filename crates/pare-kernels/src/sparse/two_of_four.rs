@@ -13,7 +13,7 @@ use super::{Cut, RUN, SparseError, SparseType, SparseValues};
 use crate::isa::Isa;
 use crate::memory::{Aligned, Plain};
 use crate::pool::Pool;
-use crate::product::{Input, Product};
+use crate::product::{Input, Product, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use half::f16;
@@ -252,8 +252,7 @@ impl Product for TwoOfFour {
     }
 
     fn decode_row(&self, o: usize, row: &mut [f32]) {
-        assert!(o < self.out, "row {o} of {}", self.out);
-        assert_eq!(row.len(), self.inn, "the row buffer");
+        check_row(self.shape(), o, row);
         let (first, lane) = (o / PANEL * self.inn.div_ceil(RUN), o % PANEL);
         row.fill(0.0);
         for (b, row) in row.chunks_mut(RUN).enumerate() {

@@ -1,7 +1,7 @@
 //! The kernel for shared columns: a group is one register of 8 lanes.
 
 use super::super::RUN;
-use super::{AHEAD, GROUP, HalfBlock, Int8Block, Panel, STEP, TOGETHER, Tile, fetch_target};
+use super::{GROUP, Int8Block, Panel, STEP, TOGETHER, Tile, fetch_ahead, value_layout};
 use crate::tile::PANEL;
 use std::arch::x86_64::*;
 use std::mem::offset_of;
@@ -75,9 +75,7 @@ unsafe fn fold<const INT8: bool, const MR: usize, const NP: usize, const L: usiz
     range: Range<usize>,
     sums: &mut [[[__m256; L]; NP]; MR],
 ) {
-    let bytes = PANEL * if INT8 { 1 } else { 2 };
-    let size = if INT8 { size_of::<Int8Block>() } else { size_of::<HalfBlock>() };
-    let offset = if INT8 { offset_of!(Int8Block, values) } else { offset_of!(HalfBlock, values) };
+    let (size, offset, bytes) = value_layout::<INT8>();
     let mut k = range.start;
     while k < range.end {
         let b = k / RUN;
@@ -95,12 +93,8 @@ unsafe fn fold<const INT8: bool, const MR: usize, const NP: usize, const L: usiz
         }
         while k < end {
             let (place, stop) = (k % RUN, end.min(k - k % STEP + STEP));
-            for p in 0..NP {
-                let (ahead, step) = fetch_target(&panels[p], b, place / STEP + AHEAD, size);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * STEP * 2 * TOGETHER).cast());
-                for line in (0..STEP * bytes).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(offset + step * STEP * bytes + line).cast());
-                }
+            for panel in panels {
+                fetch_ahead::<INT8>(panel, b, place);
             }
             for place in place..place + stop - k {
                 for p in 0..NP {

@@ -1,8 +1,7 @@
 //! The kernel for shared columns and one row: two groups are one register of 16 lanes, so that four panels find room.
 
 use super::super::RUN;
-use super::{AHEAD, HalfBlock, Int8Block, MOST_PANELS, Panel, STEP, TOGETHER, Tile, fetch_target};
-use crate::tile::PANEL;
+use super::{Int8Block, MOST_PANELS, Panel, STEP, TOGETHER, Tile, fetch_ahead, value_layout};
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -59,9 +58,7 @@ unsafe fn fold<const INT8: bool, const NP: usize>(
     range: Range<usize>,
     sums: &mut [[__m512; 2]; NP],
 ) {
-    let bytes = PANEL * if INT8 { 1 } else { 2 };
-    let size = if INT8 { size_of::<Int8Block>() } else { size_of::<HalfBlock>() };
-    let offset = if INT8 { offset_of!(Int8Block, values) } else { offset_of!(HalfBlock, values) };
+    let (size, offset, bytes) = value_layout::<INT8>();
     let mut k = range.start;
     while k < range.end {
         let b = k / RUN;
@@ -78,11 +75,7 @@ unsafe fn fold<const INT8: bool, const NP: usize>(
         while k < end {
             let (place, stop) = (k % RUN, end.min(k - k % STEP + STEP));
             for panel in panels {
-                let (ahead, step) = fetch_target(panel, b, place / STEP + AHEAD, size);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * STEP * 2 * TOGETHER).cast());
-                for line in (0..STEP * bytes).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(offset + step * STEP * bytes + line).cast());
-                }
+                fetch_ahead::<INT8>(panel, b, place);
             }
             for place in place..place + stop - k {
                 for p in 0..NP {

@@ -1,6 +1,6 @@
-use super::super::tests::{grid, product_on};
+use super::super::tests::{gives_the_fold, grid, product_on};
 use super::*;
-use crate::reference::{self, numbers, same_bits};
+use crate::reference::{numbers, same_bits};
 
 /// A matrix whose groups of 8 keep different numbers of columns, and some none.
 fn matrix(seed: u64, out: usize, inn: usize) -> Vec<f32> {
@@ -32,14 +32,7 @@ fn every_type_gives_the_bits_of_the_fold_over_the_dense_matrix() {
         for ty in [SparseType::F16, SparseType::Int8] {
             let w = matrix((out + inn) as u64, out, inn);
             let packed = pack(ty, &w, out, inn, &pools[out % 3]).expect("few inputs");
-            let dense = decoded(&packed);
-            for &rows in rows {
-                let x = numbers(rows as u64 + 9, rows * inn);
-                let expected = reference::multiply(&x, &dense, rows, out, inn);
-                product_on(&packed, &x, rows, pools, |isa, y| {
-                    assert!(same_bits(y, &expected), "{ty:?} {} {rows}x{inn}x{out}", isa.name());
-                });
-            }
+            gives_the_fold(&packed, &decoded(&packed), rows, pools, &format!("{ty:?}"));
         }
     });
 }

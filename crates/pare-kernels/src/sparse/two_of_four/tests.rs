@@ -1,7 +1,7 @@
-use super::super::tests::{grid, product_on};
+use super::super::tests::{gives_the_fold, grid, product_on};
 use super::*;
 use crate::int8::Int8Rows;
-use crate::reference::{self, numbers, same_bits};
+use crate::reference::{numbers, same_bits};
 
 /// A matrix that keeps none, one or two of four, at places that depend on the seed.
 fn matrix(seed: u64, out: usize, inn: usize) -> Vec<f32> {
@@ -53,13 +53,7 @@ fn halves_give_the_bits_of_the_fold_over_the_dense_matrix() {
         let w = matrix((out + inn) as u64, out, inn);
         let packed = pack(SparseType::F16, &w, out, inn, &pools[out % 3]).expect("the pattern");
         let dense: Vec<f32> = w.iter().map(|&w| f16::from_f32(w).to_f32()).collect();
-        for &rows in rows {
-            let x = numbers(rows as u64 + 9, rows * inn);
-            let expected = reference::multiply(&x, &dense, rows, out, inn);
-            product_on(&packed, &x, rows, pools, |isa, y| {
-                assert!(same_bits(y, &expected), "{} {rows}x{inn}x{out}", isa.name());
-            });
-        }
+        gives_the_fold(&packed, &dense, rows, pools, "F16");
     });
 }
 
