@@ -62,10 +62,11 @@ fn windows(bundle: &Bundle, file: &Path, output: &Path, work: Work<'_>) -> Resul
     }
     let mut out = NewFile::create(output, true)?;
     work.progress.begin("predicting", asked.windows.len() as u64);
+    let longest = asked.windows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut runner = Runner::new(&bundle.model, work.pool);
+    let mut caches = [KvCache::new(&bundle.model, longest)];
     for ids in &asked.windows {
         work.interrupt.check()?;
-        let mut runner = Runner::new(&bundle.model, work.pool);
-        let mut caches = [KvCache::new(&bundle.model, ids.len())];
         runner.hidden(ids, &[Segment { sequence: 0, start: 0, len: ids.len() }], &mut caches, None);
         let positions: Vec<usize> = (asked.from..ids.len() - 1).collect();
         for positions in positions.chunks(32) {
