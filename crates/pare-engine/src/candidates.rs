@@ -1,9 +1,10 @@
 //! Everything that a cut could remove: groups of units of one grain, what they cost and what they are worth.
 
 use crate::Error;
-use crate::recipe::{Compare, Cut};
+use crate::recipe::Cut;
 use pare_methods::card::Grain;
 use pare_methods::score::Score;
+use pare_methods::select::Compare;
 use pare_methods::view::View;
 use pare_model::block::Block;
 use pare_model::matrix::Matrix;
@@ -124,7 +125,7 @@ impl Candidates {
     /// # Errors
     /// A pattern that does not fit the matrix.
     pub fn edit(&self, cut: &Cut, scores: &[f64], quota: usize, block: &Block) -> Result<Option<Edit>, Error> {
-        use pare_methods::select::{keep_columns, keep_n_of_m, keep_top, keep_top_per_row};
+        use pare_methods::select::keep_top;
         let index = self.site.block;
         if quota >= self.units && cut.compare != Compare::TwoOfFour && cut.compare != Compare::FourOfEight {
             return Ok(None);
@@ -135,13 +136,7 @@ impl Candidates {
                     return Ok(None);
                 };
                 let [rows, cols] = linear.weight.shape();
-                let kept = match cut.compare {
-                    Compare::Row => keep_top_per_row(scores, cols, (quota + rows / 2) / rows),
-                    Compare::Matrix => keep_top(scores, quota),
-                    Compare::TwoOfFour => keep_n_of_m(scores, cols, 2, 4)?,
-                    Compare::FourOfEight => keep_n_of_m(scores, cols, 4, 8)?,
-                    Compare::EightRows => keep_columns(scores, cols, 8, (quota + rows / 2) / rows),
-                };
+                let kept = cut.compare.keep(scores, cols, quota)?;
                 let mut mask = Mask::none(rows, cols);
                 for index in kept {
                     mask.keep(index);

@@ -1,6 +1,7 @@
 //! Recipes: what is removed, by which score, in what share, and how it is repaired. A paper is a recipe.
 
 use pare_methods::card::Grain;
+use pare_methods::select::Compare;
 use pare_methods::{allocate, compensate, names, score};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -48,26 +49,6 @@ pub struct Cut {
     /// For weights: which are compared with each other.
     #[serde(default)]
     pub compare: Compare,
-}
-
-/// Which weights of a projection are compared with each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compare {
-    /// Those of one output row.
-    #[default]
-    Row,
-    /// All of the projection.
-    Matrix,
-    /// 4 consecutive inputs of a row, of which 2 stay.
-    #[serde(rename = "2:4")]
-    TwoOfFour,
-    /// 8 consecutive inputs of a row, of which 4 stay.
-    #[serde(rename = "4:8")]
-    FourOfEight,
-    /// The columns of 8 neighbouring rows: one that leaves does so in all of them.
-    #[serde(rename = "8 rows")]
-    EightRows,
 }
 
 fn uniform() -> String {

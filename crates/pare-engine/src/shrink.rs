@@ -4,12 +4,14 @@ use crate::Error;
 use crate::candidates::{Candidates, projection_weights};
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
-use crate::recipe::{Compare, Cut, Recipe};
-use pare_methods::allocate::{self, Row};
+use crate::recipe::{Cut, Recipe};
+use pare_methods::allocate::{self, Row, Unmeasured};
 use pare_methods::card::Grain;
-use pare_methods::compensate::{self, Compensate, Info};
+use pare_methods::compensate::{self, Build, Compensate, Info};
 use pare_methods::error::MethodError;
 use pare_methods::score::{self, Score};
+use pare_methods::select::Compare;
+use pare_methods::settings::Settings;
 use pare_model::block::Block;
 use pare_model::model::Model;
 use pare_model::plan::{Edit, Plan, spread};
@@ -81,7 +83,8 @@ fn prepare<'a>(model: &Model, recipe: &'a Recipe, keep: f64, seed: u64) -> Resul
             None => None,
             Some(name) => {
                 let entry = compensate::ENTRIES.iter().find(|entry| entry.card.name == name).ok_or(Error::Recipe)?;
-                Some(((entry.build)(), entry.card.needs))
+                let Build::Columns(build) = entry.build else { return Err(Error::Recipe) };
+                Some((build(&Settings::default())?, entry.card.needs))
             }
         };
         let candidates = Candidates::of_model(cut.grain, model);
@@ -144,13 +147,14 @@ impl Prepared<'_> {
     /// How many units each group keeps, given the scores of all groups (empty when the allocation ignores them).
     fn quotas(&self, scores: &[Vec<f64>]) -> Result<Vec<usize>, Error> {
         let allocate = allocate::ENTRIES.iter().find(|entry| entry.card.name == self.cut.allocate);
-        let allocate = (allocate.ok_or(Error::Recipe)?.build)();
+        let allocate = (allocate.ok_or(Error::Recipe)?.build)(&Settings::default(), 0)?;
         if self.is_part() {
             // Parts compete with each other over the whole model: one row, one unit per block.
             let cost = self.candidates.iter().map(|group| group.unit_cost).sum::<u64>() / scores.len().max(1) as u64;
             let scores: Vec<f64> = scores.iter().flatten().copied().collect();
             let row = Row { name: format!("{:?}", self.cut.grain), scores: scores.clone(), unit_cost: cost, floor: 1 };
-            let quota = allocate.allocate(self.keep, &[row]).map_err(|error| self.told_of_option(error))?[0];
+            let quota =
+                allocate.allocate(self.keep, &[row], &mut Unmeasured).map_err(|error| self.told_of_option(error))?[0];
             let mut quotas = vec![0; scores.len()];
             for index in pare_methods::select::keep_top(&scores, quota) {
                 quotas[index] = 1;
@@ -168,7 +172,8 @@ impl Prepared<'_> {
                 floor: self.cut.multiple.min(group.units),
             })
             .collect();
-        let quotas = allocate.allocate(self.keep, &rows).map_err(|error| self.told_of_option(error))?;
+        let quotas =
+            allocate.allocate(self.keep, &rows, &mut Unmeasured).map_err(|error| self.told_of_option(error))?;
         let sizes: Vec<usize> = self.candidates.iter().map(|group| group.units).collect();
         Ok(round_to_multiple(&quotas, &sizes, self.cut.multiple))
     }

@@ -13,6 +13,8 @@ pub struct Card {
     pub source: &'static str,
     /// Statistics that must have been observed.
     pub needs: &'static [Stat],
+    /// Parameters of [`crate::settings::Settings`] that it reads.
+    pub parameters: &'static [&'static str],
     /// What it removes or repairs (empty: everything on its axis).
     pub grains: &'static [Grain],
     /// Cost in words: operations and memory.

@@ -3,6 +3,9 @@
 use pare_model::site::Site;
 use pare_model::stats::Stat;
 
+/// A method, or the parameter that it does not read or that is out of its range.
+pub type Built<M> = Result<Box<M>, MethodError>;
+
 /// A method's refusal.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -60,6 +63,12 @@ pub enum MethodError {
         row: String,
         /// What happened.
         cause: NumericCause,
+    },
+    /// What the method asked of its caller was not given.
+    #[error("stopped: {why}")]
+    Stopped {
+        /// Why.
+        why: String,
     },
     /// A name that no method of an axis has.
     #[error("no {axis} method is called {name:?}{}", suggestion(*nearest))]

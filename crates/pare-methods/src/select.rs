@@ -3,7 +3,46 @@
 //! Every function returns ascending indices. Of equal scores the one with the lower index stays. Scores are finite.
 
 use crate::error::MethodError;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+
+/// Which weights of a projection are compared with each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compare {
+    /// Those of one output row.
+    #[default]
+    Row,
+    /// All of the projection.
+    Matrix,
+    /// 4 consecutive inputs of a row, of which 2 stay.
+    #[serde(rename = "2:4")]
+    TwoOfFour,
+    /// 8 consecutive inputs of a row, of which 4 stay.
+    #[serde(rename = "4:8")]
+    FourOfEight,
+    /// The columns of 8 neighbouring rows: one that leaves does so in all of them.
+    #[serde(rename = "8 rows")]
+    EightRows,
+}
+
+impl Compare {
+    /// The indices of the weights of a matrix of `scores`, in rows of `cols`, that stay when about `quota` may.
+    ///
+    /// # Errors
+    /// None of the patterns that a recipe can name.
+    pub fn keep(self, scores: &[f64], cols: usize, quota: usize) -> Result<Vec<usize>, MethodError> {
+        let rows = scores.len().checked_div(cols).unwrap_or(0);
+        let per_row = (quota + rows / 2).checked_div(rows).unwrap_or(0);
+        Ok(match self {
+            Self::Row => keep_top_per_row(scores, cols, per_row),
+            Self::Matrix => keep_top(scores, quota),
+            Self::TwoOfFour => keep_n_of_m(scores, cols, 2, 4)?,
+            Self::FourOfEight => keep_n_of_m(scores, cols, 4, 8)?,
+            Self::EightRows => keep_columns(scores, cols, 8, per_row),
+        })
+    }
+}
 
 /// The indices of the `quota` highest scores.
 ///

@@ -10,7 +10,7 @@
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Row, check};
+use super::{Allocate, Entry, Measure, Row, check};
 use crate::card::Card;
 use crate::error::MethodError;
 use std::cmp::Ordering;
@@ -22,12 +22,14 @@ pub(super) const ENTRY: Entry = Entry {
         about: "ranks the units of all rows together, by scores standardised per row",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983",
         needs: &[],
+        parameters: &[],
         grains: &[],
         cost: "n log n operations and 40 * n bytes for n units in all",
         departs: "a unit costs its true parameters; floors; attention scores are not squared",
         exactness: 0.0,
     },
-    build: || Box::new(Global),
+    measures: false,
+    build: |_, _| Ok(Box::new(Global)),
 };
 
 /// Ranks the units of all rows together. A row of equal scores has the standardised score 0 throughout.
@@ -45,7 +47,7 @@ struct Unit {
 }
 
 impl Allocate for Global {
-    fn allocate(&self, keep: f64, rows: &[Row]) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
         check(keep, rows)?;
         let cost = |row: &Row, units: usize| u128::from(row.unit_cost) * units as u128;
         let whole: u128 = rows.iter().map(|row| cost(row, row.scores.len())).sum();
@@ -110,6 +112,7 @@ fn standardise(sorted: &mut [f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allocate::Unmeasured;
 
     fn row(scores: &[f64], unit_cost: u64, floor: usize) -> Row {
         Row { name: "row".into(), scores: scores.to_vec(), unit_cost, floor }
@@ -133,7 +136,7 @@ mod tests {
         // z of the first: -1.5, -0.5, 0.5, 1.5 over sqrt(1.25); of the second, times 100: -1, 0, 0, 1 over sqrt(0.5).
         let rows = [row(&[4.0, 1.0, 3.0, 2.0], 1, 0), row(&[100.0, 200.0, 200.0, 300.0], 1, 0)];
         // Ascending: -1.414 (second), -1.342 (first), -0.447 (first), then the zeros of the second.
-        let quotas = |keep| Global.allocate(keep, &rows).unwrap();
+        let quotas = |keep| Global.allocate(keep, &rows, &mut Unmeasured).unwrap();
         assert_eq!(quotas(1.0), [4, 4]);
         assert_eq!(quotas(7.0 / 8.0), [4, 3]);
         assert_eq!(quotas(6.0 / 8.0), [3, 3]);
@@ -146,7 +149,7 @@ mod tests {
     fn counts_cost_and_stops_nearest() {
         // z of the dear: -sqrt(3), then thrice 1 / sqrt(3); of the cheap: -1.34, -0.45, 0.45, 1.34. Whole cost 24.
         let rows = [row(&[0.0, 5.0, 5.0, 5.0], 5, 0), row(&[1.0, 2.0, 3.0, 4.0], 1, 0)];
-        let quotas = |kept: f64| Global.allocate(kept / 24.0, &rows).unwrap();
+        let quotas = |kept: f64| Global.allocate(kept / 24.0, &rows, &mut Unmeasured).unwrap();
         assert_eq!(quotas(19.0), [3, 4]);
         assert_eq!(quotas(21.0), [3, 4], "19 is nearer than 24");
         assert_eq!(quotas(22.0), [4, 4], "24 is nearer than 19");
@@ -159,18 +162,18 @@ mod tests {
     #[test]
     fn floors_hold_and_others_give_instead() {
         let rows = [row(&[0.0, 0.0, 9.0], 1, 2), row(&[5.0, 6.0, 7.0], 1, 0)];
-        assert_eq!(Global.allocate(0.5, &rows).unwrap(), [2, 1]);
-        assert_eq!(Global.allocate(2.0 / 6.0, &rows).unwrap(), [2, 0]);
-        let message = Global.allocate(0.1, &rows).unwrap_err().to_string();
+        assert_eq!(Global.allocate(0.5, &rows, &mut Unmeasured).unwrap(), [2, 1]);
+        assert_eq!(Global.allocate(2.0 / 6.0, &rows, &mut Unmeasured).unwrap(), [2, 0]);
+        let message = Global.allocate(0.1, &rows, &mut Unmeasured).unwrap_err().to_string();
         assert_eq!(message, "parameter keep: 0.1 of 6 parameters is 0.6000000000000001, but the floors keep 2");
     }
 
     #[test]
     fn equal_rows_lose_evenly() {
         let rows = vec![row(&[7.0; 4], 1, 1); 3];
-        assert_eq!(Global.allocate(0.75, &rows).unwrap(), [3, 3, 3]);
-        assert_eq!(Global.allocate(8.0 / 12.0, &rows).unwrap(), [3, 3, 2]);
-        assert_eq!(Global.allocate(0.5, &[]).unwrap(), [0; 0]);
-        assert_eq!(Global.allocate(0.5, &[row(&[], 1, 0)]).unwrap(), [0]);
+        assert_eq!(Global.allocate(0.75, &rows, &mut Unmeasured).unwrap(), [3, 3, 3]);
+        assert_eq!(Global.allocate(8.0 / 12.0, &rows, &mut Unmeasured).unwrap(), [3, 3, 2]);
+        assert_eq!(Global.allocate(0.5, &[], &mut Unmeasured).unwrap(), [0; 0]);
+        assert_eq!(Global.allocate(0.5, &[row(&[], 1, 0)], &mut Unmeasured).unwrap(), [0]);
     }
 }

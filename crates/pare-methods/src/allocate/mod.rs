@@ -8,8 +8,9 @@ pub use uniform::Uniform;
 
 use crate::card::Card;
 use crate::check;
-use crate::error::MethodError;
+use crate::error::{Built, MethodError};
 use crate::names;
+use crate::settings::Settings;
 
 /// The scores of one view, and what its units cost.
 ///
@@ -51,23 +52,48 @@ fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
     Ok(())
 }
 
+/// How much a choice of quotas changes the model's answers, for allocations that measure.
+pub trait Measure {
+    /// Mean divergence of the cut and repaired model from the whole one on calibration text, in nats per token, when row `r` keeps
+    /// `quotas[r]` units: those with the highest scores.
+    ///
+    /// # Errors
+    /// `Stopped` when the user stops it, or when nothing can be measured.
+    fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError>;
+}
+
+/// For allocations that measure nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unmeasured;
+
+impl Measure for Unmeasured {
+    fn divergence(&mut self, _: &[usize]) -> Result<f64, MethodError> {
+        Err(MethodError::Stopped { why: "nothing can be measured here".into() })
+    }
+}
+
 /// Decides quotas.
 pub trait Allocate: Send + Sync {
     /// How many units each row keeps, `floor <= quota <= scores.len()`, so that the kept cost is `keep` of the whole cost, as
-    /// near as whole units come.
+    /// near as whole units come. Only an allocation that says so measures.
     ///
     /// # Errors
     /// `Params` for a `keep` outside `0..=1` or below what the floors allow, for a floor above the number of units and for a
     /// cost of 0; `Row` for a score that is not finite.
-    fn allocate(&self, keep: f64, rows: &[Row]) -> Result<Vec<usize>, MethodError>;
+    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn Measure) -> Result<Vec<usize>, MethodError>;
 }
 
 /// One line of the registry.
 pub struct Entry {
     /// What it is.
     pub card: Card,
-    /// Builds it.
-    pub build: fn() -> Box<dyn Allocate>,
+    /// Whether it measures: it is then slow, and its quotas depend on more than the scores.
+    pub measures: bool,
+    /// Builds it; `seed` is used by allocations that draw.
+    ///
+    /// # Errors
+    /// A parameter that it does not read, or out of its range.
+    pub build: fn(settings: &Settings, seed: u64) -> Built<dyn Allocate>,
 }
 
 impl std::fmt::Debug for Entry {

@@ -10,7 +10,7 @@
 //! Errors     Params for keep outside 0..=1, a quota below its row's floor, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Row, check};
+use super::{Allocate, Entry, Measure, Row, check};
 use crate::card::Card;
 use crate::error::MethodError;
 
@@ -21,12 +21,14 @@ pub(super) const ENTRY: Entry = Entry {
         about: "keeps the same share of every row",
         source: "folklore: the baseline that every allocation is measured against",
         needs: &[],
+        parameters: &[],
         grains: &[],
         cost: "rows operations",
         departs: "nothing",
         exactness: 0.0,
     },
-    build: || Box::new(Uniform),
+    measures: false,
+    build: |_, _| Ok(Box::new(Uniform)),
 };
 
 /// Keeps the same share of every row; rows of equal size keep the same number.
@@ -34,7 +36,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct Uniform;
 
 impl Allocate for Uniform {
-    fn allocate(&self, keep: f64, rows: &[Row]) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
         check(keep, rows)?;
         let quota = |row: &Row| {
             let units = row.scores.len();
@@ -54,6 +56,7 @@ impl Allocate for Uniform {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allocate::Unmeasured;
 
     fn row(units: usize, floor: usize) -> Row {
         Row { name: format!("row of {units}"), scores: vec![0.0; units], unit_cost: 1, floor }
@@ -63,14 +66,14 @@ mod tests {
     fn by_hand() {
         let rows = [row(4, 1), row(5, 1), row(4, 0), row(0, 0), row(3, 0)];
         // 2, 2.5, 2, 0, 1.5
-        assert_eq!(Uniform.allocate(0.5, &rows).unwrap(), [2, 3, 2, 0, 2]);
-        assert_eq!(Uniform.allocate(1.0, &rows).unwrap(), [4, 5, 4, 0, 3]);
-        assert_eq!(Uniform.allocate(0.5, &[]).unwrap(), [0; 0]);
+        assert_eq!(Uniform.allocate(0.5, &rows, &mut Unmeasured).unwrap(), [2, 3, 2, 0, 2]);
+        assert_eq!(Uniform.allocate(1.0, &rows, &mut Unmeasured).unwrap(), [4, 5, 4, 0, 3]);
+        assert_eq!(Uniform.allocate(0.5, &[], &mut Unmeasured).unwrap(), [0; 0]);
     }
 
     #[test]
     fn a_quota_below_the_floor_is_refused() {
-        let message = Uniform.allocate(0.1, &[row(4, 0), row(3, 1)]).unwrap_err().to_string();
+        let message = Uniform.allocate(0.1, &[row(4, 0), row(3, 1)], &mut Unmeasured).unwrap_err().to_string();
         assert_eq!(message, "parameter keep: row of 3: 0.1 of 3 units is 0, but at least 1 must stay");
     }
 }

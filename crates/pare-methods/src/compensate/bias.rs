@@ -10,7 +10,7 @@
 //! Errors     MissingStat, Shape, Params (kept columns); Numeric for numbers that are not finite; Unsupported without a bias
 //! Exactness  1e-6 against goldens/compensate/bias (the bias is rounded to f32)
 
-use super::{Compensate, Cut, Entry, Repaired};
+use super::{Build, Compensate, Cut, Entry, Repaired};
 use crate::card::{Card, Grain};
 use crate::check;
 use crate::error::MethodError;
@@ -24,12 +24,13 @@ pub(super) const ENTRY: Entry = Entry {
         about: "puts the mean contribution of the cut inputs into the bias",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983",
         needs: &[Stat::Mean],
+        parameters: &[],
         grains: &[Grain::Channel, Grain::Group],
         cost: "out * cut operations; no memory beside the mean",
         departs: "an existing bias is added to, not overwritten",
         exactness: 1e-6,
     },
-    build: || Box::new(Bias),
+    build: Build::Columns(|_| Ok(Box::new(Bias))),
 };
 
 /// Puts the mean contribution of the cut inputs into the bias.

@@ -17,7 +17,7 @@
 //! 1 / tokens; the default's error was within 2 % of the best's in 16 of the 18 cases and within 5 % in all.
 
 use super::bias::folded;
-use super::{Compensate, Cut, Entry, Repaired};
+use super::{Build, Compensate, Cut, Entry, Repaired};
 use crate::card::{Card, Grain};
 use crate::check;
 use crate::error::MethodError;
@@ -33,12 +33,13 @@ pub(super) const ENTRY: Entry = Entry {
         about: "re-solves the kept weights, and the bias where there may be one, to give what the whole matrix gave",
         source: "linear regression in closed form; for cuts SlimGPT, arXiv:2412.18110",
         needs: &[Stat::Mean, Stat::Gram],
+        parameters: &["damping"],
         grains: &[Grain::Channel, Grain::Group],
         cost: "kept^3 / 3 + 2 * out * kept^2 + 4 * out * in^2 operations; in^2 + 2 * kept^2 + 3 * out * in numbers of 8 bytes",
         departs: "the damping pulls towards the plain cut, not towards zero",
         exactness: 1e-5,
     },
-    build: || Box::new(LeastSquares::default()),
+    build: Build::Columns(|settings| Ok(Box::new(LeastSquares { damping: settings.damping }))),
 };
 
 /// Damping per kept input and token, when none is given.

@@ -1,4 +1,4 @@
-//! Repairs after a fixed cut of the reader's input channels.
+//! Repairs: of the reader of channels that were cut, and of a matrix that was masked or put into another storage.
 
 mod bias;
 mod least_squares;
@@ -8,11 +8,14 @@ pub use least_squares::LeastSquares;
 
 use crate::card::Card;
 use crate::check;
-use crate::error::MethodError;
+use crate::error::{Built, MethodError};
 use crate::names;
+use crate::settings::Settings;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
+use pare_model::weight::Weight;
+use std::sync::Arc;
 
 /// What is cut: columns of a reader.
 #[derive(Clone, Copy, Debug)]
@@ -101,12 +104,50 @@ pub trait Compensate: Send + Sync {
     fn compensate(&self, cut: &Cut<'_>, stats: &Stats) -> Result<Repaired, MethodError>;
 }
 
+/// A matrix that was approximated: masked, or put into another storage.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a> {
+    /// Where its inputs were observed.
+    pub site: Site,
+    /// The matrix before, `[out, in]`.
+    pub before: &'a Matrix,
+    /// The matrix after, `[out, in]`. Its zeros are what was removed.
+    pub after: &'a Arc<dyn Weight>,
+}
+
+/// What a restored matrix is.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The better storage.
+    pub weight: Arc<dyn Weight>,
+    /// Calibration errors of `Lost::after` and of this, and damping.
+    pub info: Info,
+}
+
+/// Brings an approximated matrix nearer to what it was.
+pub trait Restore: Send + Sync {
+    /// A weight nearer to `before` on the calibration inputs, at the cost that the method names.
+    ///
+    /// # Errors
+    /// A missing statistic, sizes that disagree, a Gram matrix that no damping makes positive definite.
+    fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError>;
+}
+
+/// What a repair repairs, and how it is built; an error is a parameter that it does not read, or out of its range.
+#[derive(Clone, Copy)]
+pub enum Build {
+    /// The reader of removed columns.
+    Columns(fn(&Settings) -> Built<dyn Compensate>),
+    /// A matrix of the same shape as before.
+    Matrix(fn(&Settings) -> Built<dyn Restore>),
+}
+
 /// One line of the registry.
 pub struct Entry {
     /// What it is.
     pub card: Card,
     /// Builds it.
-    pub build: fn() -> Box<dyn Compensate>,
+    pub build: Build,
 }
 
 impl std::fmt::Debug for Entry {

@@ -24,6 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "keeps units whose activations are large on the mean",
         source: "Compact Language Models via Pruning and Knowledge Distillation, arXiv:2407.14679",
         needs: &[Stat::MeanAbs],
+        parameters: &[],
         grains: &[Grain::Channel, Grain::Group],
         cost: "in operations; in numbers of 8 bytes",
         departs: "the mean over tokens, not an L2 norm over the batch; a KV group counts all its query heads",

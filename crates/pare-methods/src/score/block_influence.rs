@@ -24,6 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "keeps parts and blocks that turn the residual stream",
         source: "ShortGPT, arXiv:2403.03853; What Matters in Transformers?, arXiv:2406.15786",
         needs: &[Stat::Cosine],
+        parameters: &[],
         grains: &[Grain::Attention, Grain::Ffn, Grain::Block],
         cost: "one operation per part",
         departs: "nothing",

@@ -25,6 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "keeps large weights, or units whose weights are large together",
         source: "Learning both Weights and Connections for Efficient Neural Networks, arXiv:1506.02626",
         needs: &[],
+        parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group, Grain::Attention, Grain::Ffn, Grain::Block],
         cost: "one pass over the weights",
         departs: "units: the square of the L2 norm over all coupled matrices; biases and norms are not counted",

@@ -28,6 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "draws a number for every unit: the baseline that a score must beat",
         source: "folklore: the baseline below which no score may fall",
         needs: &[],
+        parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group, Grain::Attention, Grain::Ffn, Grain::Block],
         cost: "a dozen integer operations per unit",
         departs: "nothing",

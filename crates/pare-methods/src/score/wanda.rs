@@ -27,6 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "keeps weights that are large and whose input is large",
         source: "A Simple and Effective Pruning Approach for Large Language Models, arXiv:2306.11695",
         needs: &[Stat::MeanSquare],
+        parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group],
         cost: "out * in operations; in numbers of 8 bytes",
         departs: "mean over tokens for the sum; units after Wanda-sp, the baseline of arXiv:2312.11983",

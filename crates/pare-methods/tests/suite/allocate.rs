@@ -1,8 +1,33 @@
 //! Properties of every allocation.
 
 use crate::Draw;
-use pare_methods::allocate::{ENTRIES, Row, find};
+use pare_methods::allocate::{Allocate, ENTRIES, Entry, Measure, Row, find};
 use pare_methods::error::MethodError;
+use pare_methods::settings::Settings;
+
+/// Each row loses the square of the share that leaves, more where its index is odd.
+struct Squares(Vec<usize>);
+
+impl Measure for Squares {
+    fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
+        let lost = |(row, (&quota, &units)): (usize, (&usize, &usize))| {
+            (1 + row % 2) as f64 * (1.0 - quota as f64 / units.max(1) as f64).powi(2)
+        };
+        Ok(quotas.iter().zip(&self.0).enumerate().map(lost).sum())
+    }
+}
+
+fn measure(rows: &[Row]) -> Squares {
+    Squares(rows.iter().map(|row| row.scores.len()).collect())
+}
+
+fn build(entry: &Entry) -> Box<dyn Allocate> {
+    (entry.build)(&Settings::default(), 0).unwrap()
+}
+
+fn allocate(entry: &Entry, keep: f64, rows: &[Row]) -> Result<Vec<usize>, MethodError> {
+    build(entry).allocate(keep, rows, &mut measure(rows))
+}
 
 fn rows(seed: u64) -> Vec<Row> {
     let mut draw = Draw(seed);
@@ -31,7 +56,7 @@ fn quotas_are_met_as_nearly_as_units_allow() {
         let whole = cost(&rows, rows.iter().map(|row| row.scores.len()));
         for entry in ENTRIES {
             for keep in [0.2, 0.35, 0.5, 0.77, 0.9, 1.0] {
-                let Ok(quotas) = (entry.build)().allocate(keep, &rows) else { continue };
+                let Ok(quotas) = allocate(entry, keep, &rows) else { continue };
                 allocated += 1;
                 assert_eq!(quotas.len(), rows.len());
                 for (row, &quota) in rows.iter().zip(&quotas) {
@@ -45,7 +70,7 @@ fn quotas_are_met_as_nearly_as_units_allow() {
                 };
                 let off = (cost(&rows, quotas.iter().copied()) - keep * whole).abs();
                 assert!(off <= slack + 1e-9 * whole, "{entry:?} {keep}: off by {off}, at most {slack}");
-                assert_eq!((entry.build)().allocate(keep, &rows).unwrap(), quotas, "{entry:?} is not deterministic");
+                assert_eq!(allocate(entry, keep, &rows).unwrap(), quotas, "{entry:?} is not deterministic");
             }
         }
     }
@@ -58,7 +83,7 @@ fn keeping_all_keeps_all() {
         let rows = rows(seed);
         let all: Vec<usize> = rows.iter().map(|row| row.scores.len()).collect();
         for entry in ENTRIES {
-            assert_eq!((entry.build)().allocate(1.0, &rows).unwrap(), all, "{entry:?}");
+            assert_eq!(allocate(entry, 1.0, &rows).unwrap(), all, "{entry:?}");
         }
     }
 }
@@ -73,7 +98,7 @@ fn permuted_units_have_the_same_quotas() {
             row.scores = order.iter().map(|&unit| row.scores[unit]).collect();
         }
         for entry in ENTRIES {
-            let allocate = |rows: &[Row]| (entry.build)().allocate(0.6, rows);
+            let allocate = |rows: &[Row]| allocate(entry, 0.6, rows);
             assert_eq!(allocate(&rows), allocate(&permuted), "{entry:?}");
         }
     }
@@ -84,9 +109,9 @@ fn floors_that_leave_no_room_are_an_error() {
     for entry in ENTRIES {
         let mut rows = rows(1);
         rows.iter_mut().for_each(|row| row.floor = row.scores.len());
-        let error = (entry.build)().allocate(0.4, &rows).unwrap_err();
+        let error = allocate(entry, 0.4, &rows).unwrap_err();
         assert!(matches!(error, MethodError::Params { key: "keep", .. }), "{entry:?}: {error}");
-        assert!((entry.build)().allocate(1.0, &rows).is_ok(), "{entry:?}");
+        assert!(allocate(entry, 1.0, &rows).is_ok(), "{entry:?}");
     }
 }
 
@@ -96,7 +121,7 @@ fn broken_input_is_an_error() {
         let refuse = |keep: f64, change: &dyn Fn(&mut Row)| {
             let mut rows = rows(2);
             change(&mut rows[0]);
-            (entry.build)().allocate(keep, &rows).unwrap_err()
+            allocate(entry, keep, &rows).unwrap_err()
         };
         for keep in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert!(matches!(refuse(keep, &|_| ()), MethodError::Params { key: "keep", .. }), "{entry:?}");
@@ -116,18 +141,18 @@ fn broken_input_is_an_error() {
 fn equal_scores_are_legal() {
     let rows = vec![Row { name: "row".into(), scores: vec![0.1; 10], unit_cost: 7, floor: 1 }; 4];
     for entry in ENTRIES {
-        assert_eq!((entry.build)().allocate(0.5, &rows).unwrap(), [5; 4], "{entry:?}");
+        assert_eq!(allocate(entry, 0.5, &rows).unwrap(), [5; 4], "{entry:?}");
     }
 }
 
 #[test]
 fn uniform_gives_rows_of_equal_size_the_same() {
-    let uniform = (find("uniform").unwrap().build)();
+    let uniform = build(find("uniform").unwrap());
     for seed in 0..50 {
         let rows: Vec<Row> =
             rows(seed).into_iter().map(|row| Row { scores: Draw(seed).many(17), floor: 0, ..row }).collect();
         for keep in [0.1, 0.33, 0.5, 0.9] {
-            let quotas = uniform.allocate(keep, &rows).unwrap();
+            let quotas = uniform.allocate(keep, &rows, &mut measure(&rows)).unwrap();
             assert!(quotas.iter().all(|&quota| quota == quotas[0]), "{keep} {quotas:?}");
         }
     }
@@ -135,10 +160,11 @@ fn uniform_gives_rows_of_equal_size_the_same() {
 
 #[test]
 fn global_never_keeps_less_of_a_larger_budget() {
-    let global = (find("global").unwrap().build)();
+    let global = build(find("global").unwrap());
     for seed in 0..100 {
         let rows = rows(seed);
-        let quotas = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0].map(|keep| global.allocate(keep, &rows));
+        let quotas =
+            [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0].map(|keep| global.allocate(keep, &rows, &mut measure(&rows)));
         for pair in quotas.windows(2) {
             if let [Ok(less), Ok(more)] = pair {
                 assert!(less.iter().zip(more).all(|(less, more)| less <= more), "{less:?} {more:?}");

@@ -174,7 +174,9 @@ fn uniform() {
     let rows: Vec<Row> = counts(&golden["sizes"]).into_iter().map(row).collect();
     for case in list(&golden["cases"]) {
         let quotas = allocate::Uniform;
-        let quotas = allocate::Allocate::allocate(&quotas, case["keep"].as_f64().unwrap(), &rows).unwrap();
+        let quotas =
+            allocate::Allocate::allocate(&quotas, case["keep"].as_f64().unwrap(), &rows, &mut allocate::Unmeasured)
+                .unwrap();
         assert_eq!(quotas, counts(&case["quotas"]), "{}", case["keep"]);
     }
 }
@@ -190,7 +192,13 @@ fn global() {
     };
     let rows: Vec<Row> = list(&golden["rows"]).iter().map(row).collect();
     for case in list(&golden["cases"]) {
-        let quotas = allocate::Allocate::allocate(&allocate::Global, case["keep"].as_f64().unwrap(), &rows).unwrap();
+        let quotas = allocate::Allocate::allocate(
+            &allocate::Global,
+            case["keep"].as_f64().unwrap(),
+            &rows,
+            &mut allocate::Unmeasured,
+        )
+        .unwrap();
         assert_eq!(quotas, counts(&case["quotas"]), "{}", case["keep"]);
     }
 }

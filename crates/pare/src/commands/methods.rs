@@ -5,14 +5,16 @@ use crate::show;
 use anyhow::Result;
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_methods::card::{Card, Grain};
-use pare_methods::{allocate, compensate, score};
+use pare_methods::{allocate, compensate, encode, rewrite, score};
 use serde_json::{Value, json};
 
-fn axes() -> [(&'static str, &'static str, Vec<Card>); 3] {
+fn axes() -> [(&'static str, &'static str, Vec<Card>); 5] {
     [
         ("score", "one number per unit, higher = keep", score::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("allocate", "how much each group of units gives", allocate::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("compensate", "repair after a fixed cut", compensate::ENTRIES.iter().map(|entry| entry.card).collect()),
+        ("encode", "one matrix to another storage", encode::ENTRIES.iter().map(|entry| entry.card).collect()),
+        ("rewrite", "the whole model in other numbers", rewrite::ENTRIES.iter().map(|entry| entry.card).collect()),
     ]
 }
 

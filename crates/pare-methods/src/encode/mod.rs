@@ -1,0 +1,100 @@
+//! Encodings: one matrix to another storage, chosen by what its inputs are.
+
+use crate::card::Card;
+use crate::check;
+use crate::error::{Built, MethodError};
+use crate::names;
+use crate::select::Compare;
+use crate::settings::Settings;
+use pare_model::matrix::Matrix;
+use pare_model::site::Site;
+use pare_model::stats::Stats;
+use pare_model::weight::Weight;
+use std::sync::Arc;
+
+/// One matrix, and how much of it may stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Where its inputs were observed.
+    pub site: Site,
+    /// The matrix `[out, in]`.
+    pub weight: &'a Matrix,
+    /// Share of its numbers that stays, for encodings that remove some; 1 for all others.
+    pub keep: f64,
+    /// Which weights are compared with each other, for encodings that choose single weights.
+    pub compare: Compare,
+}
+
+impl Task<'_> {
+    /// Holds the task to its description.
+    ///
+    /// # Errors
+    /// `Params` for a `keep` outside `0..=1`, `Numeric` for a weight that is not finite.
+    pub fn check(&self) -> Result<(), MethodError> {
+        if !(0.0..=1.0).contains(&self.keep) {
+            return Err(MethodError::Params { key: "keep", why: format!("{}, expected 0..=1", self.keep) });
+        }
+        check::weights(self.site, "weight", self.weight)
+    }
+}
+
+/// A matrix in its new storage.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The storage; its values are what the matrix has become.
+    pub weight: Arc<dyn Weight>,
+    /// Facts that are not errors.
+    pub info: Info,
+}
+
+/// What an encoding found on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Info {
+    /// Damping that was needed, relative to the mean diagonal of the Gram matrix; none when nothing was factorised.
+    pub damping: Option<f64>,
+    /// Mean squared calibration error per output; none when no Gram matrix was observed.
+    pub error: Option<f64>,
+}
+
+/// An encoding. Pure: the same task and statistics give the same storage.
+pub trait Encode: Send + Sync {
+    /// The matrix in its new storage.
+    ///
+    /// # Errors
+    /// A missing statistic, sizes that disagree, a shape that the storage cannot hold, numbers that are not finite.
+    fn encode(&self, task: &Task<'_>, stats: &Stats) -> Result<Encoded, MethodError>;
+}
+
+/// One line of the registry.
+pub struct Entry {
+    /// What it is.
+    pub card: Card,
+    /// Whether it removes numbers: `keep` is then its affair.
+    pub removes: bool,
+    /// Builds it.
+    ///
+    /// # Errors
+    /// A parameter that it does not read, or out of its range.
+    pub build: fn(&Settings) -> Built<dyn Encode>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("encode::Entry").field(&self.card.name).finish()
+    }
+}
+
+/// Every encoding, by name.
+pub const ENTRIES: &[Entry] = &[];
+
+/// The encoding called `name`.
+///
+/// # Errors
+/// `Unknown`, with the nearest name.
+pub fn find(name: &str) -> Result<&'static Entry, MethodError> {
+    ENTRIES.iter().find(|entry| entry.card.name == name).ok_or_else(|| MethodError::Unknown {
+        axis: "encode",
+        name: name.to_owned(),
+        nearest: names::nearest(name, ENTRIES.iter().map(|entry| entry.card.name)),
+    })
+}
