@@ -103,6 +103,16 @@ impl<'m> States<'m> {
         Self { model, x, lengths, scratch: Scratch::new(&model.architecture), tokens: tokens.len() as u64 }
     }
 
+    /// The residual stream of all tokens, `[T, C]`.
+    pub(crate) fn stream(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// Puts another stream of the same tokens in its place.
+    pub(crate) fn replace(&mut self, stream: &[f32]) {
+        self.x.copy_from_slice(stream);
+    }
+
     /// Replaces the states by the block's outputs.
     ///
     /// # Errors

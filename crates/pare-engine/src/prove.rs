@@ -2,6 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::generate::continue_text;
+use crate::job::{self, JobDirectory};
 use crate::probe::Series;
 use crate::progress::Work;
 use crate::recipe::Recipe;
@@ -54,16 +55,20 @@ pub struct Proof<'a> {
 }
 
 impl Job<'_> {
-    fn shrink(&self, recipe: &Recipe, work: Work<'_>) -> Result<Shrunk, Error> {
-        let family = self.bundle.config.family;
-        let request = Request {
-            recipe,
-            keep: self.keep,
-            calibration: &self.calibration.sequences,
-            seed: self.seed,
-            bias_allowed: &|projection| allows_bias(family, projection),
-        };
-        shrink(&self.bundle.model, &request, work)
+    fn shrink(&self, recipe: &Recipe, job: Option<&Path>, work: Work<'_>) -> Result<Shrunk, Error> {
+        let (family, model) = (self.bundle.config.family, &self.bundle.model);
+        let bias_allowed = |projection| allows_bias(family, projection);
+        let calibration = &self.calibration.sequences;
+        let request =
+            Request { recipe, keep: self.keep, calibration, seed: self.seed, bias_allowed: &bias_allowed, job: None };
+        let Some(path) = job else { return shrink(model, &request, work) };
+        let (job, finished) = JobDirectory::open(path.to_owned(), model, &request)?;
+        let mut shrunk = shrink(model, &Request { job: Some(&job), ..request }, work)?;
+        if finished > 0 {
+            let all = model.blocks.len();
+            shrunk.notes.push(format!("{finished} of {all} blocks were finished by an earlier run that was stopped."));
+        }
+        Ok(shrunk)
     }
 
     /// Shrinks the model and writes it to `output`, which the caller commits.
@@ -72,7 +77,8 @@ impl Job<'_> {
     /// As [`shrink`] and [`write_directory`].
     pub fn run(&self, output: &OutputDir, work: Work<'_>) -> Result<Made, Error> {
         let start = Instant::now();
-        let shrunk = self.shrink(self.recipe, work)?;
+        let job = job::beside(output.target());
+        let shrunk = self.shrink(self.recipe, Some(&job), work)?;
         let seconds = start.elapsed().as_secs_f64();
         let written = write_directory(output, self.bundle, &shrunk.model, self.write_as, work)?;
         Ok(Made { shrunk, seconds, dtype: self.write_as.dtype(&self.bundle.model), written })
@@ -163,7 +169,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
             continue;
         }
         let recipe = job.recipe.baseline(score);
-        let shrunk = job.shrink(&recipe, work)?;
+        let shrunk = job.shrink(&recipe, None, work)?;
         baselines.push((recipe.name, shrunk.model));
     }
     let mut entries = vec![
@@ -254,6 +260,7 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
             .map_or("f32", |(_, linear)| linear.weight.name()),
         bundle.bytes
     ));
+    notes.extend(made.shrunk.notes.iter().cloned());
     notes.extend(repair_note(&made.shrunk.repairs));
     notes.extend(
         describe(&bundle.config, &made.shrunk.model, made.dtype, !made.written.storages.is_empty())
@@ -337,6 +344,13 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
             "error_before": repair.info.error_before,
             "error_after": repair.info.error_after,
         })).collect::<Vec<_>>(),
+        "encodings": made.shrunk.encoded.iter().map(|encoded| json!({
+            "block": encoded.block,
+            "projection": encoded.projection,
+            "damping": encoded.info.damping,
+            "error": encoded.info.error,
+        })).collect::<Vec<_>>(),
+        "notes": made.shrunk.notes,
         "report": report,
     });
     if !made.written.storages.is_empty() {

@@ -1,13 +1,19 @@
 //! Recipes: what is removed, by which score, in what share, and how it is repaired. A paper is a recipe.
 
+mod check;
+
 use pare_methods::card::Grain;
 use pare_methods::select::Compare;
-use pare_methods::{allocate, compensate, names, score};
+use pare_methods::settings::Settings;
+use pare_methods::{allocate, compensate, encode, names, rewrite, score};
+use pare_model::site::Projection;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// A recipe, as written in TOML. Unknown keys are errors.
+///
+/// Stages follow each other: the model is rewritten, then units are cut (and what reads them is repaired), then matrices are encoded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
@@ -19,11 +25,35 @@ pub struct Recipe {
     pub source: String,
     /// Share of the blocks' projection weights that stays, when `--keep` is not given.
     pub keep: f64,
-    /// Score each block on the inputs that the already cut blocks before it produce. Needs an allocation that does not look at scores.
+    /// Score each block on the inputs that the already cut blocks before it produce.
     #[serde(default)]
     pub sequential: bool,
+    /// Rank the units of all cuts together, by the allocation of the first; shares of cuts mean nothing then.
+    #[serde(default)]
+    pub joint: bool,
+    /// What is done to the model as a whole, first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewrite: Vec<Rewrite>,
     /// What is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<Cut>,
+    /// What is put into another storage, last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encode: Vec<Encode>,
+}
+
+/// One rewrite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rewrite {
+    /// Key of the method.
+    pub method: String,
+    /// Which part of the whole removal it makes, when it removes.
+    #[serde(default = "one")]
+    pub share: f64,
+    /// Its parameters.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub with: Settings,
 }
 
 /// One removal.
@@ -49,6 +79,42 @@ pub struct Cut {
     /// For weights: which are compared with each other.
     #[serde(default)]
     pub compare: Compare,
+    /// Parameters of the allocation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allocate_with: Settings,
+    /// Parameters of the repair.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compensate_with: Settings,
+}
+
+/// One encoding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Encode {
+    /// Key of the method.
+    pub method: String,
+    /// Which projections; none are all seven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projections: Vec<Projection>,
+    /// Which weights are compared with each other, for methods that choose single weights.
+    #[serde(default)]
+    pub compare: Compare,
+    /// Which part of the whole removal it makes, when it removes.
+    #[serde(default = "one")]
+    pub share: f64,
+    /// Key of the repair of what the encoding lost; none repairs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<String>,
+    /// Its parameters.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub with: Settings,
+    /// Parameters of the repair.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compensate_with: Settings,
+}
+
+fn is_default(settings: &Settings) -> bool {
+    *settings == Settings::default()
 }
 
 fn uniform() -> String {
@@ -133,7 +199,15 @@ const KEYS: &[&str] = &[
     "source",
     "keep",
     "sequential",
+    "joint",
+    "rewrite",
     "cut",
+    "encode",
+    "method",
+    "with",
+    "projections",
+    "allocate-with",
+    "compensate-with",
     "grain",
     "score",
     "allocate",
@@ -179,7 +253,7 @@ impl Recipe {
         let recipe: Self = toml::from_str(text).map_err(|error| {
             let mut what = error.to_string().trim_end().to_owned();
             if let Some(key) = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
-                && let Some(near) = names::nearest(key, KEYS.iter().copied())
+                && let Some(near) = names::nearest(key, KEYS.iter().copied().chain(Settings::names()))
             {
                 let _ = write!(what, "; did you mean {near:?}?");
             }
@@ -189,100 +263,78 @@ impl Recipe {
         Ok(recipe)
     }
 
-    fn check(&self, file: &str) -> Result<(), RecipeError> {
-        let field = |field: String, found: String, expected: String| RecipeError::Field {
-            file: file.to_owned(),
-            field,
-            found,
-            expected,
-        };
-        if !(self.keep > 0.0 && self.keep <= 1.0) {
-            return Err(field("keep".into(), self.keep.to_string(), "a number above 0, at most 1".into()));
-        }
-        if self.cut.is_empty() {
-            return Err(field("cut".into(), "none".into(), "at least one [[cut]]".into()));
-        }
-        let whole: f64 = self.cut.iter().map(|cut| cut.share).sum();
-        if (whole - 1.0).abs() > 1e-6 || self.cut.iter().any(|cut| cut.share.is_nan() || cut.share <= 0.0) {
-            let found = self.cut.iter().map(|cut| cut.share.to_string()).collect::<Vec<_>>().join(" + ");
-            return Err(field("cut.share".into(), found, "positive shares that add up to 1".into()));
-        }
-        let grains: Vec<Grain> = self.cut.iter().map(|cut| cut.grain).collect();
-        let repeated = grains.iter().enumerate().any(|(index, grain)| grains[..index].contains(grain));
-        if repeated || (grains.contains(&Grain::Weight) && grains.len() > 1) {
-            let expected =
-                "one cut per grain, and weights alone: a repair would fill the zeros of a mask again".to_owned();
-            return Err(field("cut.grain".into(), format!("{grains:?}"), expected));
-        }
-        for (index, cut) in self.cut.iter().enumerate() {
-            let at = |key: &str| format!("cut[{index}].{key}");
-            let unknown = |key: &str, found: &str, known: Vec<&'static str>| {
-                let mut expected = format!("one of {}", known.join(", "));
-                if let Some(near) = names::nearest(found, known.iter().copied()) {
-                    let _ = write!(expected, "; did you mean {near:?}?");
-                }
-                field(at(key), format!("{found:?}"), expected)
-            };
-            let scores = || score::ENTRIES.iter().map(|entry| entry.card.name).collect();
-            let entry = score::ENTRIES.iter().find(|entry| entry.card.name == cut.score);
-            let entry = entry.ok_or_else(|| unknown("score", &cut.score, scores()))?;
-            if !entry.card.grains.is_empty() && !entry.card.grains.contains(&cut.grain) {
-                let expected = format!("a score that serves it; {} serves {:?}", cut.score, entry.card.grains);
-                return Err(field(at("grain"), format!("{:?}", cut.grain), expected));
-            }
-            if !allocate::ENTRIES.iter().any(|entry| entry.card.name == cut.allocate) {
-                let known = allocate::ENTRIES.iter().map(|entry| entry.card.name).collect();
-                return Err(unknown("allocate", &cut.allocate, known));
-            }
-            if let Some(repair) = &cut.compensate {
-                if !compensate::ENTRIES.iter().any(|entry| entry.card.name == repair) {
-                    let known = compensate::ENTRIES.iter().map(|entry| entry.card.name).collect();
-                    return Err(unknown("compensate", repair, known));
-                }
-                if !matches!(cut.grain, Grain::Channel | Grain::Group) {
-                    let expected = "channel or group: a repair needs a reader whose columns were removed".to_owned();
-                    return Err(field(at("compensate"), format!("grain {:?}", cut.grain), expected));
-                }
-            }
-            if cut.multiple == 0 || (cut.multiple > 1 && cut.grain != Grain::Channel) {
-                let expected = "at least 1, and above 1 only for channels".to_owned();
-                return Err(field(at("multiple"), cut.multiple.to_string(), expected));
-            }
-            if cut.compare != Compare::Row && cut.grain != Grain::Weight {
-                return Err(field(at("compare"), format!("{:?}", cut.compare), "only with grain = \"weight\"".into()));
-            }
-            if self.sequential
-                && (cut.allocate != "uniform" || !matches!(cut.grain, Grain::Weight | Grain::Channel | Grain::Group))
-            {
-                let expected =
-                    "false, unless every cut is of weights, channels or groups with allocate = \"uniform\"".to_owned();
-                return Err(field("sequential".into(), "true".into(), expected));
-            }
-        }
-        Ok(())
-    }
-
     /// The same removal decided by another score and without repair: what the recipe must beat.
+    ///
+    /// Where units are cut, the same units; where matrices are masked or encoded, single weights with the same pattern; where the model is
+    /// rewritten as a whole, channels.
     #[must_use]
     pub fn baseline(&self, score: &str) -> Self {
         let mut recipe = self.clone();
         recipe.name = format!("{score}, no repair");
-        recipe.sequential = false;
+        (recipe.sequential, recipe.joint) = (false, false);
+        let cuts = recipe.cut.len() as f64;
         for cut in &mut recipe.cut {
             cut.score = score.to_owned();
             cut.compensate = None;
             cut.allocate = uniform();
+            if self.joint {
+                cut.share = 1.0 / cuts;
+            }
         }
+        let removing = |step: &&Encode| encode::find(&step.method).is_ok_and(|entry| entry.removes);
+        let patterns: Vec<Compare> = self.encode.iter().filter(removing).map(|step| step.compare).collect();
+        if recipe.cut.is_empty() {
+            let (grain, compare) = match patterns.first() {
+                Some(&compare) => (Grain::Weight, compare),
+                None => (Grain::Channel, Compare::Row),
+            };
+            recipe.cut = vec![Cut::by(grain, score, compare)];
+        } else if !patterns.is_empty() {
+            let whole: f64 = recipe.cut.iter().map(|cut| cut.share).sum();
+            recipe.cut.iter_mut().for_each(|cut| cut.share /= whole);
+        }
+        (recipe.rewrite, recipe.encode) = (Vec::new(), Vec::new());
         recipe
     }
 
-    /// Whether every block ends with the same shape, so that standard loaders can read the result.
+    /// Whether every block ends with the same shape and in plain matrices, so that standard loaders can read the result.
     pub fn is_uniform(&self) -> bool {
-        self.cut.iter().all(|cut| match cut.grain {
+        let cuts = self.cut.iter().all(|cut| match cut.grain {
             Grain::Weight | Grain::Block => true,
-            Grain::Channel | Grain::Group => cut.allocate == "uniform",
+            Grain::Channel | Grain::Group => cut.allocate == "uniform" && !self.joint,
             Grain::Attention | Grain::Ffn => false,
-        })
+        });
+        let rewrites = self.rewrite.iter().all(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.uniform));
+        let plain = |step: &Encode| {
+            let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
+            encode::find(&step.method).is_ok_and(|entry| !entry.composes)
+                && !step.compensate.as_ref().is_some_and(composed)
+        };
+        cuts && rewrites && self.encode.iter().all(plain)
+    }
+
+    /// Whether it removes anything, so that a `keep` below 1 means something.
+    pub fn removes(&self) -> bool {
+        !self.cut.is_empty()
+            || self.rewrite.iter().any(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.removes))
+            || self.encode.iter().any(|step| encode::find(&step.method).is_ok_and(|entry| entry.removes))
+    }
+}
+
+impl Cut {
+    /// A cut decided by `score`, the same share everywhere, without repair.
+    pub fn by(grain: Grain, score: &str, compare: Compare) -> Self {
+        Self {
+            grain,
+            score: score.to_owned(),
+            allocate: uniform(),
+            compensate: None,
+            share: 1.0,
+            multiple: 1,
+            compare,
+            allocate_with: Settings::default(),
+            compensate_with: Settings::default(),
+        }
     }
 }
 
@@ -294,7 +346,8 @@ pub fn fuzz(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(recipe) = Recipe::parse("fuzz.toml", text) else { return };
     assert!(recipe.keep > 0.0 && recipe.keep <= 1.0, "keep {}", recipe.keep);
-    assert!(!recipe.cut.is_empty(), "no cut");
+    let stages = recipe.rewrite.len() + recipe.cut.len() + recipe.encode.len();
+    assert!(stages > 0, "no stage");
     for cut in &recipe.cut {
         assert!(cut.share > 0.0 && cut.share <= 1.0 + 1e-6, "share {}", cut.share);
         assert!(cut.multiple > 0, "multiple 0");

@@ -5,6 +5,7 @@
 mod export;
 mod forms;
 mod fuzz_recipe;
+mod jobs;
 mod real_model;
 mod recipes;
 mod shrinking;

@@ -183,15 +183,7 @@ fn half(
     let group = groups.iter().find(|group| group.projection == Some(projection)).unwrap();
     let score = (score::find(name).unwrap().build)(0);
     let scores = group.score(score.as_ref(), block_of, stats).unwrap();
-    let cut = Cut {
-        grain: Grain::Weight,
-        score: name.to_owned(),
-        allocate: "uniform".to_owned(),
-        compensate: None,
-        share: 1.0,
-        multiple: 1,
-        compare,
-    };
+    let cut = Cut::by(Grain::Weight, name, compare);
     let edit = group.edit(&cut, &scores, group.units / 2, block_of).unwrap().unwrap();
     let Edit::Mask { block: at, projection: of, mask } = edit else { panic!("{edit:?}") };
     assert_eq!((at, of), (block, projection));

@@ -29,8 +29,14 @@ fn shrunk(bundle: &Bundle, recipe: &str, pool: &Pool) -> Model {
     let calibration = sequences(6, 40, 128, 4);
     let family = bundle.config.family;
     let bias_allowed = |projection| allows_bias(family, projection);
-    let request =
-        Request { recipe: &recipe, keep: recipe.keep, calibration: &calibration, seed: 0, bias_allowed: &bias_allowed };
+    let request = Request {
+        recipe: &recipe,
+        keep: recipe.keep,
+        calibration: &calibration,
+        seed: 0,
+        bias_allowed: &bias_allowed,
+        job: None,
+    };
     shrink(&bundle.model, &request, work(pool)).unwrap().model
 }
 

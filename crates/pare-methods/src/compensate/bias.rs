@@ -30,6 +30,7 @@ pub(super) const ENTRY: Entry = Entry {
         departs: "an existing bias is added to, not overwritten",
         exactness: 1e-6,
     },
+    composes: false,
     build: Build::Columns(|_| Ok(Box::new(Bias))),
 };
 

@@ -17,7 +17,7 @@
 //! 1 / tokens; the default's error was within 2 % of the best's in 16 of the 18 cases and within 5 % in all.
 
 use super::bias::folded;
-use super::{Build, Compensate, Cut, Entry, Repaired};
+use super::{Build, Compensate, Cut, Entry, Repaired, Simpler};
 use crate::card::{Card, Grain};
 use crate::check;
 use crate::error::MethodError;
@@ -39,6 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
         departs: "the damping pulls towards the plain cut, not towards zero",
         exactness: 1e-5,
     },
+    composes: false,
     build: Build::Columns(|settings| Ok(Box::new(LeastSquares { damping: settings.damping }))),
 };
 
@@ -80,11 +81,11 @@ impl Compensate for LeastSquares {
         if cut.kept.len() == width {
             return Ok(simple);
         }
-        let mut name = "none";
+        let mut name = Simpler::Plain;
         if let Some(mean) = moments.mean() {
             simple.bias = Some(folded(cut, mean)?);
             simple.info.error_after = Some(error(&simple)?);
-            name = "bias";
+            name = Simpler::Bias;
         }
         let mut solved = solve(cut, &moments, damping)?;
         solved.info.error_before = Some(before);
@@ -212,11 +213,11 @@ mod tests {
         let reader = Matrix::from_vec(1, 3, vec![25_165_824.0, 25_165_824.0, 1.0]);
         let cut = Cut { site: SITE, reader: &reader, bias: None, kept: &[0, 1], bias_allowed: true };
         let repaired = FINE.compensate(&cut, &stats(&[0.0; 3], &gram)).unwrap();
-        assert_eq!(repaired.info.fell_back, Some("bias"));
+        assert_eq!(repaired.info.fell_back, Some(Simpler::Bias));
         assert_eq!((repaired.weight.data(), repaired.bias), ([25_165_824.0; 2].as_slice(), Some(vec![0.0])));
         assert_eq!(repaired.info.error_after, Some(0.1));
         let repaired = FINE.compensate(&Cut { bias_allowed: false, ..cut }, &stats(&[0.0; 3], &gram)).unwrap();
-        assert_eq!((repaired.info.fell_back, repaired.bias), (Some("none"), None));
+        assert_eq!((repaired.info.fell_back, repaired.bias), (Some(Simpler::Plain), None));
     }
 
     #[test]

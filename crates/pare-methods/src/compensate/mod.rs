@@ -83,7 +83,7 @@ pub struct Repaired {
 }
 
 /// What a repair found on its way.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Info {
     /// Damping that was needed, relative to the mean diagonal of the second moments of the kept inputs.
     pub damping: f64,
@@ -92,7 +92,17 @@ pub struct Info {
     /// The same after the repair.
     pub error_after: Option<f64>,
     /// The simpler repair whose result this is, when the method's own result had a larger calibration error.
-    pub fell_back: Option<&'static str>,
+    pub fell_back: Option<Simpler>,
+}
+
+/// What a repair falls back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Simpler {
+    /// No repair at all.
+    Plain,
+    /// The repair of the bias alone.
+    Bias,
 }
 
 /// Repairs a cut reader.
@@ -146,6 +156,8 @@ pub enum Build {
 pub struct Entry {
     /// What it is.
     pub card: Card,
+    /// Whether its result is made of several matrices, which only pare runs.
+    pub composes: bool,
     /// Builds it.
     pub build: Build,
 }

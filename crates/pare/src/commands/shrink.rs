@@ -5,6 +5,7 @@ use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
+use pare_engine::job::JobDirectory;
 use pare_engine::progress::Work;
 use pare_engine::prove::{Job, Proof, bytes_to_write, html, only_pare, prove, record};
 use pare_engine::recipe::Recipe;
@@ -79,6 +80,9 @@ pub(crate) fn carry_out(
     if let Some(report) = &report {
         output.write("report.html", html(report)?.as_bytes())?;
     }
+    let finished = JobDirectory::at(pare_engine::job::beside(output.target()));
     output.commit()?;
+    // The result is in place: nothing is left to go on with.
+    finished.remove()?;
     Ok(report)
 }

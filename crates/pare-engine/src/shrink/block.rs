@@ -1,0 +1,227 @@
+//! One block after another: cut, repair, encode, on the states that the finished blocks before it produce.
+
+use super::prepare::{Prepared, Repairer};
+use super::reader::CutReader;
+use super::{Encoded, Repair};
+use crate::observe::{Needs, States};
+use crate::progress::Work;
+use crate::{Error, parallel};
+use pare_methods::card::Grain;
+use pare_methods::compensate::{Lost, Restore};
+use pare_methods::encode::Task;
+use pare_model::block::Block;
+use pare_model::plan::{Edit, Plan};
+use pare_model::site::{Projection, Site};
+use pare_model::stats::Stats;
+use pare_model::storage::Dense;
+use pare_model::weight::Linear;
+use std::sync::Arc;
+
+/// A finished block.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The block; both parts may be missing.
+    pub block: Block,
+    /// What was removed.
+    pub edits: Vec<Edit>,
+    /// What each repair found.
+    pub repairs: Vec<Repair>,
+    /// What each encoding found.
+    pub encoded: Vec<Encoded>,
+}
+
+/// What is decided before the first block is touched.
+pub(super) struct Decided {
+    /// Edits of recipes that decide at once.
+    pub(super) plan: Plan,
+    /// Quotas of each group of each cut, of recipes that decide block by block.
+    pub(super) quotas: Option<Vec<Vec<usize>>>,
+}
+
+impl Prepared<'_> {
+    /// Whether a block can only be finished with the states that reach it.
+    pub(super) fn needs_states(&self) -> bool {
+        self.recipe.sequential
+            || self.cuts.iter().any(|cut| cut.columns.is_some() || cut.restore.is_some())
+            || self.encodes.iter().any(|encode| !encode.needs.is_empty() || encode.restore.is_some())
+    }
+
+    /// Finishes block `index`; `states` are what reaches it, and stay as they are.
+    pub(super) fn finish(
+        &self,
+        (index, original): (usize, &Block),
+        decided: &Decided,
+        mut states: Option<&mut States<'_>>,
+        bias_allowed: &dyn Fn(Projection) -> bool,
+        work: Work<'_>,
+    ) -> Result<Done, Error> {
+        let mut done = self.finish_cuts((index, original), decided, states.as_deref_mut(), bias_allowed, work)?;
+        self.encode(&mut done, &mut Observing { index, states, work })?;
+        Ok(done)
+    }
+
+    /// The same without the encodings.
+    pub(super) fn finish_cuts(
+        &self,
+        (index, original): (usize, &Block),
+        decided: &Decided,
+        states: Option<&mut States<'_>>,
+        bias_allowed: &dyn Fn(Projection) -> bool,
+        work: Work<'_>,
+    ) -> Result<Done, Error> {
+        let mut observer = Observing { index, states, work };
+        let mut done = Done { block: original.clone(), edits: Vec::new(), repairs: Vec::new(), encoded: Vec::new() };
+        let mut edits: Vec<Edit> = decided.plan.edits.iter().filter(|edit| edit.block() == index).cloned().collect();
+        let needs = self.needs_of_cuts(index, decided.quotas.is_some());
+        let stats = if needs.is_empty() { Stats::default() } else { observer.observe(original, &needs)? };
+        if let Some(quotas) = &decided.quotas {
+            edits.extend(self.edits_of(index, original, &stats, quotas, work)?);
+        }
+        edits.sort_by_key(order_of_repair);
+        for edit in edits {
+            match &edit {
+                Edit::Mask { projection, .. } => {
+                    let before = done.block.linear(*projection).cloned();
+                    done.block.apply(index, &edit)?;
+                    let restore = self.cuts.iter().find_map(|cut| cut.restore.as_ref());
+                    if let (Some(restore), Some(before)) = (restore, before) {
+                        done.restore(index, *projection, &before, restore, &stats)?;
+                    }
+                }
+                _ => self.cut(&mut done, index, &edit, &mut observer, bias_allowed)?,
+            }
+            done.edits.push(edit);
+        }
+        Ok(done)
+    }
+
+    /// What the scores and the repairs of masks want to know of a block before anything is removed from it.
+    fn needs_of_cuts(&self, index: usize, scored: bool) -> Needs {
+        let mut needs = Needs::new();
+        for cut in &self.cuts {
+            if scored {
+                needs.extend(cut.score_needs(Some(index)));
+            }
+            if let Some(restore) = &cut.restore {
+                let sites = cut.candidates.iter().map(|group| group.site).filter(|site| site.block == index);
+                needs.extend(sites.flat_map(|site| restore.needs.iter().map(move |&stat| (site, stat))));
+            }
+        }
+        needs
+    }
+
+    fn edits_of(
+        &self,
+        index: usize,
+        original: &Block,
+        stats: &Stats,
+        quotas: &[Vec<usize>],
+        work: Work<'_>,
+    ) -> Result<Vec<Edit>, Error> {
+        let mut edits = Vec::new();
+        for (cut, quotas) in self.cuts.iter().zip(quotas) {
+            let groups: Vec<_> =
+                cut.candidates.iter().zip(quotas).filter(|(group, _)| group.site.block == index).collect();
+            let edit = |at: usize| {
+                let (group, &quota) = groups[at];
+                let scores = group.score(cut.score.as_ref(), original, stats)?;
+                group.edit(cut.cut, &scores, quota, original)
+            };
+            edits.extend(parallel::each(groups.len(), work.pool, &edit)?.into_iter().flatten());
+        }
+        Ok(edits)
+    }
+
+    /// One edit that makes the block smaller, and the repair of what reads the removed units.
+    fn cut(
+        &self,
+        done: &mut Done,
+        index: usize,
+        edit: &Edit,
+        observer: &mut Observing<'_, '_>,
+        bias_allowed: &dyn Fn(Projection) -> bool,
+    ) -> Result<(), Error> {
+        let repair = self.cuts.iter().find(|cut| is_of(cut.cut.grain, edit)).and_then(|cut| cut.columns.as_ref());
+        let Some(repair) = repair else { return Ok(done.block.apply(index, edit)?) };
+        let reader = CutReader::of(&done.block, edit)?;
+        let site = Site::new(index, reader.projection.input());
+        let needs = repair.needs.iter().map(|&stat| (site, stat)).collect();
+        let stats = observer.observe(&done.block, &needs)?;
+        let allowed = bias_allowed(reader.projection);
+        let info = reader.repair(&mut done.block, edit, repair.method.as_ref(), &stats, (index, allowed))?;
+        done.repairs.push(Repair { projection: reader.projection, block: index, info });
+        Ok(())
+    }
+
+    fn encode(&self, done: &mut Done, observer: &mut Observing<'_, '_>) -> Result<(), Error> {
+        let index = observer.index;
+        for step in &self.encodes {
+            let served: Vec<Projection> =
+                done.block.linears().map(|(projection, _)| projection).filter(|p| step.serves(*p)).collect();
+            let needs: Needs = served.iter().flat_map(|&projection| step.needs(index, projection)).collect();
+            let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
+            for projection in served {
+                observer.work.interrupt.check()?;
+                let Some(linear) = done.block.linear(projection).cloned() else { continue };
+                let weight = linear.to_matrix();
+                let site = Site::new(index, projection.input());
+                let task = Task { site, weight: &weight, keep: step.keep, compare: step.step.compare };
+                let encoded = step.method.encode(&task, &stats, observer.work.pool)?;
+                done.encoded.push(Encoded { projection, block: index, info: encoded.info });
+                let slot = done.block.linear_mut(projection).ok_or(Error::Recipe)?;
+                slot.weight = encoded.weight;
+                if let Some(restore) = &step.restore {
+                    let before = Linear { weight: Arc::new(Dense(weight)), bias: linear.bias };
+                    done.restore(index, projection, &before, restore, &stats)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Done {
+    /// Brings a projection that was masked or encoded nearer to what it was `before`.
+    fn restore(
+        &mut self,
+        index: usize,
+        projection: Projection,
+        before: &Linear,
+        restore: &Repairer<dyn Restore>,
+        stats: &Stats,
+    ) -> Result<(), Error> {
+        let slot = self.block.linear_mut(projection).ok_or(Error::Recipe)?;
+        let site = Site::new(index, projection.input());
+        let lost = Lost { site, before: &before.to_matrix(), after: &slot.weight };
+        let restored = restore.method.restore(&lost, stats)?;
+        slot.weight = restored.weight;
+        self.repairs.push(Repair { projection, block: index, info: restored.info });
+        Ok(())
+    }
+}
+
+/// The states that reach a block, when there are any.
+struct Observing<'s, 'm> {
+    index: usize,
+    states: Option<&'s mut States<'m>>,
+    work: Work<'s>,
+}
+
+impl Observing<'_, '_> {
+    fn observe(&mut self, block: &Block, needs: &Needs) -> Result<Stats, Error> {
+        self.states.as_mut().ok_or(Error::Recipe)?.observe(self.index, block, needs, self.work)
+    }
+}
+
+/// Attention is cut and repaired before the feed-forward part, which reads its output.
+fn order_of_repair(edit: &Edit) -> u8 {
+    match edit {
+        Edit::KeepGroups { .. } | Edit::DropAttention { .. } => 0,
+        Edit::Mask { .. } | Edit::DropBlock { .. } => 1,
+        Edit::KeepChannels { .. } | Edit::DropFfn { .. } => 2,
+    }
+}
+
+fn is_of(grain: Grain, edit: &Edit) -> bool {
+    matches!((grain, edit), (Grain::Channel, Edit::KeepChannels { .. }) | (Grain::Group, Edit::KeepGroups { .. }))
+}

@@ -1,0 +1,128 @@
+//! What quotas do to the model's answers: the cut and repaired model against the whole one, on a little calibration text.
+
+use super::block::{Decided, Done};
+use super::prepare::Prepared;
+use super::quotas::{Measured, Scores};
+use crate::Error;
+use crate::observe::States;
+use crate::progress::Work;
+use pare_methods::metric::Divergence;
+use pare_model::block::Block;
+use pare_model::forward::logits_of;
+use pare_model::model::Model;
+use pare_model::plan::Plan;
+use pare_model::site::Projection;
+use std::collections::BTreeMap;
+
+/// Tokens that are measured on at most.
+const TOKENS: usize = 1024;
+/// Tokens of a window: what a choice of widths does is seen in short windows too.
+const WINDOW: usize = 128;
+/// Logits of the whole model that are held at most.
+const REFERENCE_BYTES: usize = 256 << 20;
+/// Weights of variants that are kept for the next question.
+const VARIANT_BYTES: usize = 1 << 30;
+/// Rows of logits computed at a time.
+const ROWS: usize = 64;
+
+/// Quotas of all groups of one block: what decides the block's variant.
+type Choice = Vec<(usize, usize, usize)>;
+
+/// Measures quotas.
+pub(super) struct Divergences<'a> {
+    prepared: &'a Prepared<'a>,
+    model: &'a Model,
+    scores: &'a [Scores],
+    bias_allowed: &'a dyn Fn(Projection) -> bool,
+    states: States<'a>,
+    /// The stream of the whole model before each block, and after the last.
+    streams: Vec<Vec<f32>>,
+    reference: Vec<f32>,
+    variants: BTreeMap<(usize, Choice), Block>,
+    variant_bytes: usize,
+    work: Work<'a>,
+}
+
+impl<'a> Divergences<'a> {
+    /// Runs the whole model on a part of `calibration`.
+    pub(super) fn new(
+        prepared: &'a Prepared<'a>,
+        model: &'a Model,
+        scores: &'a [Scores],
+        calibration: &[Vec<u32>],
+        bias_allowed: &'a dyn Fn(Projection) -> bool,
+        work: Work<'a>,
+    ) -> Result<Self, Error> {
+        let fitting = REFERENCE_BYTES / 4 / model.architecture.vocab.max(1);
+        let windows: Vec<Vec<u32>> = calibration
+            .iter()
+            .map(|sequence| sequence[..sequence.len().min(WINDOW)].to_vec())
+            .take(TOKENS.min(fitting).div_ceil(WINDOW).max(1))
+            .collect();
+        let mut states = States::embed(model, &windows);
+        let mut streams = vec![states.stream().to_vec()];
+        for (index, block) in model.blocks.iter().enumerate() {
+            states.pass(index, block, work)?;
+            streams.push(states.stream().to_vec());
+        }
+        let reference = logits_of(model, states.stream(), work.pool);
+        let variants = BTreeMap::new();
+        Ok(Self { prepared, model, scores, bias_allowed, states, streams, reference, variants, variant_bytes: 0, work })
+    }
+
+    /// The block with `choice` carried out, repaired on the states of the whole model.
+    fn variant(&mut self, index: usize, choice: &Choice) -> Result<Block, Error> {
+        if let Some(block) = self.variants.get(&(index, choice.clone())) {
+            return Ok(block.clone());
+        }
+        let mut plan = Plan::default();
+        for &(cut, group, quota) in choice {
+            let (cut, scores) = (&self.prepared.cuts[cut], &self.scores[cut][group]);
+            plan.edits.extend(cut.candidates[group].edit(cut.cut, scores, quota, &self.model.blocks[index])?);
+        }
+        self.states.replace(&self.streams[index]);
+        let decided = Decided { plan, quotas: None };
+        let original = (index, &self.model.blocks[index]);
+        let done: Done =
+            self.prepared.finish_cuts(original, &decided, Some(&mut self.states), self.bias_allowed, self.work)?;
+        let bytes: usize = done.block.linears().map(|(_, linear)| linear.weight.bytes()).sum();
+        if self.variant_bytes + bytes <= VARIANT_BYTES {
+            self.variant_bytes += bytes;
+            self.variants.insert((index, choice.clone()), done.block.clone());
+        }
+        Ok(done.block)
+    }
+}
+
+impl Measured for Divergences<'_> {
+    fn divergence(&mut self, quotas: &[Vec<usize>]) -> Result<f64, Error> {
+        self.work.interrupt.check()?;
+        let mut choices: BTreeMap<usize, Choice> = BTreeMap::new();
+        for (cut, (prepared, quotas)) in self.prepared.cuts.iter().zip(quotas).enumerate() {
+            for (group, (candidates, &quota)) in prepared.candidates.iter().zip(quotas).enumerate() {
+                if quota < candidates.units {
+                    choices.entry(candidates.site.block).or_default().push((cut, group, quota));
+                }
+            }
+        }
+        let Some((&first, _)) = choices.first_key_value() else { return Ok(0.0) };
+        let blocks: BTreeMap<usize, Block> = choices
+            .iter()
+            .map(|(&index, choice)| Ok((index, self.variant(index, choice)?)))
+            .collect::<Result<_, Error>>()?;
+        self.states.replace(&self.streams[first]);
+        for (index, block) in self.model.blocks.iter().enumerate().skip(first) {
+            self.states.pass(index, blocks.get(&index).unwrap_or(block), self.work)?;
+        }
+        let (width, vocab) = (self.model.architecture.hidden, self.model.architecture.vocab);
+        let mut divergence = Divergence::default();
+        let rows = self.states.stream().chunks(ROWS * width);
+        for (rows, reference) in rows.zip(self.reference.chunks(ROWS * vocab)) {
+            let logits = logits_of(self.model, rows, self.work.pool);
+            for (reference, logits) in reference.chunks_exact(vocab).zip(logits.chunks_exact(vocab)) {
+                divergence.add(reference, logits);
+            }
+        }
+        Ok(divergence.mean().unwrap_or(f64::INFINITY))
+    }
+}
