@@ -68,6 +68,11 @@ impl Observer for Collector<'_> {
                 sums[0] += cosine(before, after);
             }
         }
+        if let Some(sums) = self.sum(Site::new(block, point), Stat::DeltaRatio, 1, before.len() / width) {
+            for (before, after) in before.chunks_exact(width).zip(after.chunks_exact(width)) {
+                sums[0] += delta_ratio(before, after);
+            }
+        }
     }
 }
 
@@ -81,6 +86,17 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
         bb += b * b;
     }
     if aa == 0.0 || bb == 0.0 { 1.0 } else { (dot / (aa.sqrt() * bb.sqrt())).clamp(-1.0, 1.0) }
+}
+
+/// Size of what a part adds, relative to the state before, in f64; 0 when there was no state.
+fn delta_ratio(before: &[f32], after: &[f32]) -> f64 {
+    let (mut added, mut was) = (0.0, 0.0);
+    for (&before, &after) in before.iter().zip(after) {
+        let (before, after) = (f64::from(before), f64::from(after));
+        added += (after - before).powi(2);
+        was += before * before;
+    }
+    if was == 0.0 { 0.0 } else { (added / was).sqrt() }
 }
 
 /// The residual stream of all calibration sequences between two blocks.

@@ -18,7 +18,7 @@ pub(crate) fn stat(stats: &Stats, site: Site, stat: Stat, want: usize) -> Result
         Err(MethodError::Numeric { site, cause })
     };
     match stat {
-        Stat::MeanAbs | Stat::MeanSquare => match values.iter().position(|&value| value < 0.0) {
+        Stat::MeanAbs | Stat::MeanSquare | Stat::DeltaRatio => match values.iter().position(|&value| value < 0.0) {
             Some(index) => wrong(index, "no negative number"),
             None => Ok(values),
         },
@@ -72,6 +72,7 @@ fn name(stat: Stat) -> &'static str {
         Stat::MeanSquare => "mean of squares",
         Stat::Gram => "Gram matrix",
         Stat::Cosine => "cosine",
+        Stat::DeltaRatio => "delta ratio",
         _ => "statistic",
     }
 }

@@ -121,4 +121,10 @@ pub enum NumericCause {
         /// The largest damping that was tried, relative to the mean diagonal.
         damping: f64,
     },
+    /// An iteration of a decomposition did not settle.
+    #[error("the {what} of a matrix did not converge")]
+    NoConvergence {
+        /// Which decomposition.
+        what: &'static str,
+    },
 }

@@ -71,6 +71,65 @@ pub(crate) fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     product
 }
 
+/// The inverse `[n, n]` of `A + damping * mean(diag A) * I`, and the damping that was used (see [`solve_spd`]).
+///
+/// # Errors
+/// As [`solve_spd`].
+pub(crate) fn inverse_spd(a: &[f64], n: usize, damping: f64) -> Result<(Vec<f64>, f64), NumericCause> {
+    let mut inverse = vec![0.0; n * n];
+    (0..n).for_each(|i| inverse[i * n + i] = 1.0);
+    let damping = solve_spd(a, n, &mut inverse, damping)?;
+    Ok((inverse, damping))
+}
+
+/// The eigenvalues, ascending, of the symmetric `a` `[n, n]`, of which the lower triangle is read.
+///
+/// # Errors
+/// `NoConvergence`, which sound numbers do not give.
+pub(crate) fn symmetric_eigenvalues(a: &[f64], n: usize) -> Result<Vec<f64>, NumericCause> {
+    debug_assert_eq!(a.len(), n * n);
+    let mut values = faer::diag::Diag::<f64>::zeros(n);
+    let vectors = faer::linalg::evd::ComputeEigenvectors::No;
+    let scratch = faer::linalg::evd::self_adjoint_evd_scratch::<f64>(n, vectors, Par::Seq, faer::Spec::default());
+    faer::linalg::evd::self_adjoint_evd(
+        MatRef::from_row_major_slice(a, n, n),
+        values.as_mut(),
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    )
+    .map_err(|_| NumericCause::NoConvergence { what: "eigenvalues" })?;
+    let mut values: Vec<f64> = (0..n).map(|i| values.column_vector()[i]).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    Ok(values)
+}
+
+/// The `min(m, n)` singular values, descending, of `a` `[m, n]` row by row.
+///
+/// # Errors
+/// `NoConvergence`, which sound numbers do not give.
+pub(crate) fn singular_values(a: &[f64], m: usize, n: usize) -> Result<Vec<f64>, NumericCause> {
+    debug_assert_eq!(a.len(), m * n);
+    let size = m.min(n);
+    let mut values = faer::diag::Diag::<f64>::zeros(size);
+    let vectors = faer::linalg::svd::ComputeSvdVectors::No;
+    let scratch = faer::linalg::svd::svd_scratch::<f64>(m, n, vectors, vectors, Par::Seq, faer::Spec::default());
+    faer::linalg::svd::svd(
+        MatRef::from_row_major_slice(a, m, n),
+        values.as_mut(),
+        None,
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    )
+    .map_err(|_| NumericCause::NoConvergence { what: "singular values" })?;
+    let mut values: Vec<f64> = (0..size).map(|i| values.column_vector()[i]).collect();
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    Ok(values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +190,42 @@ mod tests {
     #[test]
     fn nothing_to_solve_is_solved() {
         assert_eq!(solve_spd(&[], 0, &mut [], 1e-3), Ok(1e-3));
+    }
+
+    #[test]
+    fn inverts_by_hand() {
+        // [[2, 1], [1, 3]] has the determinant 5.
+        let (inverse, damping) = inverse_spd(&[2.0, 1.0, 1.0, 3.0], 2, 1e-15).unwrap();
+        assert_eq!(damping, 1e-15);
+        for (got, want) in inverse.iter().zip([0.6, -0.2, -0.2, 0.4]) {
+            assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+    }
+
+    #[test]
+    fn eigenvalues_and_singular_values_by_hand() {
+        let values = symmetric_eigenvalues(&[2.0, 1.0, 1.0, 2.0], 2).unwrap();
+        assert!((values[0] - 1.0).abs() < 1e-14 && (values[1] - 3.0).abs() < 1e-14, "{values:?}");
+        // The Gram matrix of the rows is [[25, 0], [0, 4]].
+        let values = singular_values(&[3.0, 0.0, 4.0, 0.0, 2.0, 0.0], 2, 3).unwrap();
+        assert!((values[0] - 5.0).abs() < 1e-14 && (values[1] - 2.0).abs() < 1e-14, "{values:?}");
+        assert_eq!(symmetric_eigenvalues(&[], 0), Ok(vec![]));
+        assert_eq!(singular_values(&[], 0, 3), Ok(vec![]));
+    }
+
+    #[test]
+    fn both_spectra_agree_at_sizes_around_the_blocking() {
+        for (m, n) in [(1_usize, 5_usize), (16, 7), (33, 65), (130, 64)] {
+            let a: Vec<f64> = (0..m * n).map(|i| (((i * 7919 + n) % 101) as f64 - 50.0) / 50.0).collect();
+            let transposed: Vec<f64> = (0..m * n).map(|i| a[(i % m) * n + i / m]).collect();
+            let gram = product(&transposed, &a, [n, m, n]);
+            let squares = symmetric_eigenvalues(&gram, n).unwrap();
+            let values = singular_values(&a, m, n).unwrap();
+            let trace: f64 = (0..n).map(|i| gram[i * n + i]).sum();
+            for (square, value) in squares.iter().rev().zip(&values) {
+                assert!((square - value * value).abs() < 1e-12 * trace, "{m} x {n}: {square} {value}");
+            }
+            assert!((squares.iter().sum::<f64>() - trace).abs() < 1e-12 * trace);
+        }
     }
 }

@@ -46,12 +46,15 @@ pub struct Settings {
     /// Levels at which something is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<usize>,
+    /// Changes that are tried per round of a search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offspring: Option<usize>,
 }
 
 /// One parameter: its name in recipes, and whether it is set.
 type Key = (&'static str, fn(&Settings) -> bool);
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 14] = [
     ("type", |settings| settings.storage.is_some()),
     ("bits", |settings| settings.bits.is_some()),
     ("group", |settings| settings.group.is_some()),
@@ -65,6 +68,7 @@ const KEYS: [Key; 13] = [
     ("reach", |settings| settings.reach.is_some()),
     ("factor", |settings| settings.factor.is_some()),
     ("levels", |settings| settings.levels.is_some()),
+    ("offspring", |settings| settings.offspring.is_some()),
 ];
 
 impl Settings {
@@ -109,6 +113,6 @@ mod tests {
         assert_eq!(message, "parameter block: the method does not read it; it reads rank");
         assert_eq!(settings.only(&[]).unwrap_err().to_string(), "parameter rank: the method has no parameters");
         assert_eq!(Settings::default().only(&[]), Ok(()));
-        assert_eq!(Settings::names().count(), 13);
+        assert_eq!(Settings::names().count(), 14);
     }
 }

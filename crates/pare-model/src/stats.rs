@@ -20,6 +20,8 @@ pub enum Stat {
     Gram,
     /// Mean over tokens of the cosine between the residual before and after a part, one number.
     Cosine,
+    /// Mean over tokens of `||after - before|| / ||before||` of the residual around a part, one number.
+    DeltaRatio,
 }
 
 /// Statistics observed at many sites: table keyed by `(Site, Stat)`.

@@ -10,10 +10,10 @@
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row, check};
+use super::{Allocate, Entry, Measure, Row};
 use crate::card::Card;
 use crate::error::MethodError;
-use std::cmp::Ordering;
+use crate::quotas::{self, Budget};
 
 /// See the head of this file.
 pub(super) const ENTRY: Entry = Entry {
@@ -39,55 +39,12 @@ pub(super) const ENTRY: Entry = Entry {
 #[derive(Clone, Copy, Debug)]
 pub struct Global;
 
-/// The `place`-th unit that its row would lose.
-struct Unit {
-    standardised: f64,
-    row: usize,
-    place: usize,
-}
-
 impl Allocate for Global {
     fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
-        check(keep, rows)?;
-        let cost = |row: &Row, units: usize| u128::from(row.unit_cost) * units as u128;
-        let whole: u128 = rows.iter().map(|row| cost(row, row.scores.len())).sum();
-        let least: u128 = rows.iter().map(|row| cost(row, row.floor)).sum();
-        let cheapest = rows.iter().map(|row| row.unit_cost).min().unwrap_or(0);
-        let target = keep * whole as f64;
-        if target + 0.5 * (cheapest as f64) < least as f64 {
-            let why = format!("{keep} of {whole} parameters is {target}, but the floors keep {least}");
-            return Err(MethodError::Params { key: "keep", why });
-        }
-        let mut leaving: Vec<Unit> = rows.iter().enumerate().flat_map(|(index, row)| removable(index, row)).collect();
-        leaving.sort_unstable_by(|a, b| {
-            let (of_a, of_b) = (rows[a.row].scores.len(), rows[b.row].scores.len());
-            let share = |place: usize, other: usize| place as u128 * other as u128;
-            let order = a.standardised.total_cmp(&b.standardised);
-            let order = order.then_with(|| share(a.place, of_b).cmp(&share(b.place, of_a)));
-            order.then_with(|| (b.row, a.place).cmp(&(a.row, b.place)))
-        });
-        let mut quotas: Vec<usize> = rows.iter().map(|row| row.scores.len()).collect();
-        let mut kept = whole;
-        for unit in &leaving {
-            let next = kept - u128::from(rows[unit.row].unit_cost);
-            // Of two prefixes equally near the larger model stays.
-            if (next as f64 - target).abs() >= (kept as f64 - target).abs() {
-                break;
-            }
-            kept = next;
-            quotas[unit.row] -= 1;
-        }
-        Ok(quotas)
+        let floors = quotas::floors(rows);
+        let budget = Budget::new(keep, rows, &floors)?;
+        quotas::ranked(rows, &floors, budget, |_, sorted| standardise(sorted))
     }
-}
-
-/// The units of a row that its floor lets go, lowest first.
-fn removable(index: usize, row: &Row) -> impl Iterator<Item = Unit> {
-    let mut sorted = row.scores.clone();
-    sorted.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-    standardise(&mut sorted);
-    sorted.truncate(row.scores.len() - row.floor);
-    sorted.into_iter().enumerate().map(move |(place, standardised)| Unit { standardised, row: index, place })
 }
 
 /// `(s - mean) / std` over a row, ascending, so that the sums do not depend on the order of the units.

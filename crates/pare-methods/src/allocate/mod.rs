@@ -1,9 +1,21 @@
 //! Allocations: how many units each group of units keeps.
 
+mod dynamic;
+mod energy;
+mod floor;
 mod global;
+mod greedy;
+mod outlier;
+mod search;
 mod uniform;
 
+pub use dynamic::Dynamic;
+pub use energy::Energy;
+pub use floor::Floor;
 pub use global::Global;
+pub use greedy::Greedy;
+pub use outlier::Outlier;
+pub use search::Search;
 pub use uniform::Uniform;
 
 use crate::card::Card;
@@ -34,7 +46,7 @@ impl Row {
 }
 
 /// What every allocation asks of its input.
-fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
+pub(crate) fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
     if !(0.0..=1.0).contains(&keep) {
         return Err(MethodError::Params { key: "keep", why: format!("{keep}, expected 0..=1") });
     }
@@ -103,7 +115,16 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every allocation, by name.
-pub const ENTRIES: &[Entry] = &[global::ENTRY, uniform::ENTRY];
+pub const ENTRIES: &[Entry] = &[
+    dynamic::ENTRY,
+    energy::ENTRY,
+    floor::ENTRY,
+    global::ENTRY,
+    greedy::ENTRY,
+    outlier::ENTRY,
+    search::ENTRY,
+    uniform::ENTRY,
+];
 
 /// The allocation called `name`.
 ///

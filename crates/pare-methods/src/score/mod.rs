@@ -2,14 +2,22 @@
 
 mod activation;
 mod block_influence;
+mod fluctuation;
+mod head_contribution;
 mod magnitude;
+mod obs_group;
 mod random;
+mod state_delta;
 mod wanda;
 
 pub use activation::Activation;
 pub use block_influence::BlockInfluence;
+pub use fluctuation::Fluctuation;
+pub use head_contribution::HeadContribution;
 pub use magnitude::Magnitude;
+pub use obs_group::ObsGroup;
 pub use random::Random;
+pub use state_delta::StateDelta;
 pub use wanda::Wanda;
 
 use crate::card::Card;
@@ -44,8 +52,17 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every score, by name.
-pub const ENTRIES: &[Entry] =
-    &[activation::ENTRY, block_influence::ENTRY, magnitude::ENTRY, random::ENTRY, wanda::ENTRY];
+pub const ENTRIES: &[Entry] = &[
+    activation::ENTRY,
+    block_influence::ENTRY,
+    fluctuation::ENTRY,
+    head_contribution::ENTRY,
+    magnitude::ENTRY,
+    obs_group::ENTRY,
+    random::ENTRY,
+    state_delta::ENTRY,
+    wanda::ENTRY,
+];
 
 /// The score called `name`.
 ///

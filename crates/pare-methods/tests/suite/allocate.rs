@@ -1,24 +1,28 @@
 //! Properties of every allocation.
 
 use crate::Draw;
-use pare_methods::allocate::{Allocate, ENTRIES, Entry, Measure, Row, find};
+use pare_methods::allocate::{Allocate, ENTRIES, Entry, Measure, Row, Unmeasured, find};
 use pare_methods::error::MethodError;
 use pare_methods::settings::Settings;
 
 /// Each row loses the square of the share that leaves, more where its index is odd.
-struct Squares(Vec<usize>);
+struct Squares {
+    units: Vec<usize>,
+    /// How much more the odd rows lose.
+    odd: f64,
+}
 
 impl Measure for Squares {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         let lost = |(row, (&quota, &units)): (usize, (&usize, &usize))| {
-            (1 + row % 2) as f64 * (1.0 - quota as f64 / units.max(1) as f64).powi(2)
+            (1.0 + self.odd * (row % 2) as f64) * (1.0 - quota as f64 / units.max(1) as f64).powi(2)
         };
-        Ok(quotas.iter().zip(&self.0).enumerate().map(lost).sum())
+        Ok(quotas.iter().zip(&self.units).enumerate().map(lost).sum())
     }
 }
 
 fn measure(rows: &[Row]) -> Squares {
-    Squares(rows.iter().map(|row| row.scores.len()).collect())
+    Squares { units: rows.iter().map(|row| row.scores.len()).collect(), odd: 1.0 }
 }
 
 fn build(entry: &Entry) -> Box<dyn Allocate> {
@@ -62,11 +66,11 @@ fn quotas_are_met_as_nearly_as_units_allow() {
                 for (row, &quota) in rows.iter().zip(&quotas) {
                     assert!(row.floor <= quota && quota <= row.scores.len(), "{entry:?} {keep} {quota} {row:?}");
                 }
-                // A global ranking is off by half of its dearest unit at most, one row at a time by half of each.
+                // One row at a time is off by half a unit of each; all others by half of the dearest unit at most.
                 let halves = rows.iter().map(|row| row.unit_cost as f64 / 2.0);
                 let slack = match entry.card.name {
-                    "global" => halves.fold(0.0, f64::max),
-                    _ => halves.sum(),
+                    "uniform" => halves.sum(),
+                    _ => halves.fold(0.0, f64::max),
                 };
                 let off = (cost(&rows, quotas.iter().copied()) - keep * whole).abs();
                 assert!(off <= slack + 1e-9 * whole, "{entry:?} {keep}: off by {off}, at most {slack}");
@@ -141,7 +145,148 @@ fn broken_input_is_an_error() {
 fn equal_scores_are_legal() {
     let rows = vec![Row { name: "row".into(), scores: vec![0.1; 10], unit_cost: 7, floor: 1 }; 4];
     for entry in ENTRIES {
-        assert_eq!(allocate(entry, 0.5, &rows).unwrap(), [5; 4], "{entry:?}");
+        let mut alike = Squares { odd: 0.0, ..measure(&rows) };
+        assert_eq!(build(entry).allocate(0.5, &rows, &mut alike).unwrap(), [5; 4], "{entry:?}");
+    }
+}
+
+#[test]
+fn only_allocations_that_say_so_measure() {
+    let rows = rows(7);
+    for entry in ENTRIES {
+        let without = build(entry).allocate(0.7, &rows, &mut Unmeasured);
+        match entry.measures {
+            true => assert!(matches!(without, Err(MethodError::Stopped { .. })), "{entry:?} does not measure"),
+            false => assert_eq!(without, allocate(entry, 0.7, &rows), "{entry:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_divergence_that_is_no_number_is_refused() {
+    struct Broken(f64);
+    impl Measure for Broken {
+        fn divergence(&mut self, _: &[usize]) -> Result<f64, MethodError> {
+            Ok(self.0)
+        }
+    }
+    for entry in ENTRIES.iter().filter(|entry| entry.measures) {
+        for bad in [f64::NAN, f64::INFINITY] {
+            let error = build(entry).allocate(0.7, &rows(7), &mut Broken(bad)).unwrap_err();
+            assert!(matches!(error, MethodError::Row { .. }), "{entry:?}: {error}");
+        }
+    }
+}
+
+/// Squares, and what neighbouring rows lose together: no row shows it alone.
+struct Neighbours(Squares);
+
+impl Measure for Neighbours {
+    fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
+        let lost = |row: usize| 1.0 - quotas[row] as f64 / self.0.units[row].max(1) as f64;
+        let together: f64 = (1..quotas.len()).map(|row| lost(row - 1) * lost(row)).sum();
+        Ok(self.0.divergence(quotas)? + 2.0 * together)
+    }
+}
+
+/// Rows of equal size and cost, with which every share of a twentieth is a whole number.
+fn even_rows(seed: u64) -> Vec<Row> {
+    let mut draw = Draw(seed);
+    let count = 2 + draw.below(6);
+    let row = |index| Row { name: format!("row {index}"), scores: vec![0.0; 40], unit_cost: 12, floor: 0 };
+    (0..count).map(row).collect()
+}
+
+#[test]
+fn dynamic_is_never_worse_than_uniform_and_search_never_worse_than_dynamic() {
+    let [uniform, dynamic, search] = ["uniform", "dynamic", "search"].map(|name| build(find(name).unwrap()));
+    let (mut gained, mut gained_more) = (0, 0);
+    for seed in 0..60 {
+        let rows = even_rows(seed);
+        for keep in [0.3, 0.5, 0.75, 0.9] {
+            let measured = |method: &dyn Allocate| {
+                let mut neighbours = Neighbours(measure(&rows));
+                let quotas = method.allocate(keep, &rows, &mut neighbours).unwrap();
+                assert_eq!(cost(&rows, quotas.iter().copied()), (keep * 480.0 * rows.len() as f64).round());
+                neighbours.divergence(&quotas).unwrap()
+            };
+            let [uniform, dynamic, search] = [&uniform, &dynamic, &search].map(|method| measured(method.as_ref()));
+            assert!(dynamic <= uniform, "{seed} {keep}: {dynamic} {uniform}");
+            assert!(search <= dynamic, "{seed} {keep}: {search} {dynamic}");
+            gained += usize::from(dynamic < 0.95 * uniform);
+            gained_more += usize::from(search < 0.95 * dynamic);
+        }
+    }
+    assert!(gained > 100 && gained_more > 100, "{gained} {gained_more}");
+}
+
+#[test]
+fn another_seed_searches_elsewhere() {
+    let rows = even_rows(3);
+    let quotas = |seed: u64| {
+        let settings = Settings { iterations: Some(2), offspring: Some(2), ..Settings::default() };
+        let search = (find("search").unwrap().build)(&settings, seed).unwrap();
+        search.allocate(0.6, &rows, &mut Neighbours(measure(&rows))).unwrap()
+    };
+    assert_eq!(quotas(1), quotas(1));
+    assert!((2..30).any(|seed| quotas(seed) != quotas(1)));
+}
+
+#[test]
+fn rounds_of_one_ranking_nest() {
+    let floor = |share: f64| {
+        let settings = Settings { floor: Some(share), ..Settings::default() };
+        (find("floor").unwrap().build)(&settings, 0).unwrap()
+    };
+    let mut nested = 0;
+    for seed in 0..100 {
+        let mut rows = rows(seed);
+        rows.iter_mut().for_each(|row| (row.unit_cost, row.floor) = (1, row.scores.len() / 8));
+        let whole = rows.iter().map(|row| row.scores.len()).sum::<usize>();
+        let (half, most) = (whole / 2, whole * 3 / 4);
+        let keep = |less: usize, more: usize| less as f64 / more as f64;
+        let Ok(at_once) = floor(0.0).allocate(keep(half, whole), &rows, &mut Unmeasured) else { continue };
+        let first = floor(0.0).allocate(keep(most, whole), &rows, &mut Unmeasured).unwrap();
+        let left: Vec<Row> = rows
+            .iter()
+            .zip(&first)
+            .map(|(row, &quota)| {
+                let kept = pare_methods::select::keep_top(&row.scores, quota);
+                Row { scores: kept.into_iter().map(|unit| row.scores[unit]).collect(), ..row.clone() }
+            })
+            .collect();
+        let second = floor(0.0).allocate(keep(half, most), &left, &mut Unmeasured).unwrap();
+        // Ties may fall to another row once shares differ.
+        let distinct = rows.iter().flat_map(|row| &row.scores).map(|score| score.to_bits());
+        if distinct.collect::<std::collections::BTreeSet<_>>().len() == whole {
+            assert_eq!(second, at_once, "{seed}");
+            nested += 1;
+        }
+    }
+    assert!(nested > 1, "{nested}");
+}
+
+#[test]
+fn parameters_out_of_range_are_refused() {
+    let none = Settings::default();
+    for (name, settings, key) in [
+        ("dynamic", Settings { levels: Some(2), ..none.clone() }, "levels"),
+        ("search", Settings { levels: Some(34), ..none.clone() }, "levels"),
+        ("search", Settings { offspring: Some(0), ..none.clone() }, "offspring"),
+        ("search", Settings { iterations: Some(10_001), ..none.clone() }, "iterations"),
+        ("greedy", Settings { block: Some(0), ..none.clone() }, "block"),
+        ("floor", Settings { floor: Some(1.1), ..none.clone() }, "floor"),
+        ("floor", Settings { floor: Some(f64::NAN), ..none.clone() }, "floor"),
+        ("outlier", Settings { factor: Some(0.0), ..none.clone() }, "factor"),
+        ("outlier", Settings { reach: Some(-0.1), ..none.clone() }, "reach"),
+        ("energy", Settings { factor: Some(f64::INFINITY), ..none.clone() }, "factor"),
+        ("energy", Settings { factor: Some(0.0), ..none.clone() }, "factor"),
+        ("outlier", Settings { rank: Some(1), ..none.clone() }, "rank"),
+    ] {
+        let Err(MethodError::Params { key: found, .. }) = (find(name).unwrap().build)(&settings, 0) else {
+            panic!("{name} takes {settings:?}")
+        };
+        assert_eq!(found, key, "{name}");
     }
 }
 

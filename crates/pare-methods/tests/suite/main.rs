@@ -5,6 +5,8 @@
 mod allocate;
 mod compensate;
 mod golden;
+mod golden_allocate;
+mod golden_score;
 mod score;
 mod tidy;
 

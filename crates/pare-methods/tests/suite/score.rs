@@ -10,7 +10,7 @@ use pare_model::site::{Point, Projection, Site};
 use pare_model::stats::{Stat, Stats};
 
 const GRAINS: [Grain; 6] = [Grain::Weight, Grain::Channel, Grain::Group, Grain::Attention, Grain::Ffn, Grain::Block];
-const STATS: [Stat; 5] = [Stat::Mean, Stat::MeanAbs, Stat::MeanSquare, Stat::Gram, Stat::Cosine];
+const STATS: [Stat; 6] = [Stat::Mean, Stat::MeanAbs, Stat::MeanSquare, Stat::Gram, Stat::Cosine, Stat::DeltaRatio];
 
 /// A view and its statistics, owned.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ impl Toy {
     fn values(&self, stat: Stat) -> Vec<f64> {
         match stat {
             Stat::Cosine => vec![self.cosine],
+            // A part that turns nothing adds nothing here.
+            Stat::DeltaRatio => vec![1.0 - self.cosine],
             Stat::Gram => self.means.iter().flat_map(|a| self.means.iter().map(move |b| a * b)).collect(),
             _ => self.means.clone(),
         }
@@ -128,7 +130,13 @@ fn permuted_units_have_permuted_scores() {
         let inputs = if toy.grain == Grain::Weight { toy.means.len() } else { toy.units };
         let order = Draw(index as u64).permutation(inputs);
         let want: Vec<f64> = scores.chunks_exact(inputs).flat_map(|row| order.iter().map(|&unit| row[unit])).collect();
-        assert_eq!(toy.permuted(&order).score(entry).unwrap(), want, "{entry:?} {:?}", toy.grain);
+        let got = toy.permuted(&order).score(entry).unwrap();
+        // The rounding of a factorisation depends on the order of the inputs; all other scores are equal to the bit.
+        let slack = if entry.card.name == "obs-group" { entry.card.exactness } else { 0.0 };
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(&want) {
+            assert!((got - want).abs() <= slack * want.abs(), "{entry:?} {:?}: {got} {want}", toy.grain);
+        }
     }
 }
 
@@ -181,7 +189,8 @@ fn missing_short_and_broken_statistics_are_refused() {
 
 #[test]
 fn broken_weights_are_refused_where_weights_are_read() {
-    for entry in ENTRIES.iter().filter(|entry| ["magnitude", "wanda"].contains(&entry.card.name)) {
+    let readers = ["fluctuation", "head-contribution", "magnitude", "obs-group", "wanda"];
+    for entry in ENTRIES.iter().filter(|entry| readers.contains(&entry.card.name)) {
         for &grain in entry.card.grains {
             for bad in [f32::NAN, f32::INFINITY] {
                 let mut toy = Toy::new(grain, &mut Draw(3));

@@ -1,0 +1,233 @@
+//! What allocations share: the cost that may stay, and the way from wishes to whole units.
+
+use crate::allocate::{Measure, Row, check};
+use crate::check::not_finite;
+use crate::error::MethodError;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// The cost of all rows whole, and what `keep` leaves of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// Of all units.
+    pub(crate) whole: u128,
+    /// Of the units that may stay.
+    pub(crate) target: f64,
+    /// The least cost of a unit of any row.
+    pub(crate) cheapest: u64,
+}
+
+impl Budget {
+    /// Checks everything that an allocation asks of its input; `floors` are at least those of the rows.
+    pub(crate) fn new(keep: f64, rows: &[Row], floors: &[usize]) -> Result<Self, MethodError> {
+        check(keep, rows)?;
+        let whole = cost(rows, rows.iter().map(|row| row.scores.len()));
+        let least = cost(rows, floors.iter().copied());
+        let cheapest = rows.iter().map(|row| row.unit_cost).min().unwrap_or(0);
+        let target = keep * whole as f64;
+        if target + 0.5 * (cheapest as f64) < least as f64 {
+            let why = format!("{keep} of {whole} parameters is {target}, but the floors keep {least}");
+            return Err(MethodError::Params { key: "keep", why });
+        }
+        Ok(Self { whole, target, cheapest })
+    }
+}
+
+/// The floors of the rows.
+pub(crate) fn floors(rows: &[Row]) -> Vec<usize> {
+    rows.iter().map(|row| row.floor).collect()
+}
+
+/// All units of all rows.
+pub(crate) fn whole(rows: &[Row]) -> Vec<usize> {
+    rows.iter().map(|row| row.scores.len()).collect()
+}
+
+/// What `quotas` keep costs.
+pub(crate) fn cost(rows: &[Row], quotas: impl IntoIterator<Item = usize>) -> u128 {
+    rows.iter().zip(quotas).map(|(row, quota)| u128::from(row.unit_cost) * quota as u128).sum()
+}
+
+/// The `place`-th unit that its row would lose.
+struct Unit {
+    key: f64,
+    row: usize,
+    place: usize,
+}
+
+/// One ranking of the units of all rows: they leave from the lowest key up until the kept cost is nearest to the target.
+///
+/// `keys` turns the ascending scores of a row into keys that are ascending too. Of equal keys the one leaves first whose row
+/// has lost the smaller share, then the one of the later row: equal rows lose evenly.
+pub(crate) fn ranked(
+    rows: &[Row],
+    floors: &[usize],
+    budget: Budget,
+    keys: impl Fn(&Row, &mut [f64]),
+) -> Result<Vec<usize>, MethodError> {
+    let mut leaving: Vec<Unit> = Vec::new();
+    for (index, (row, &floor)) in rows.iter().zip(floors).enumerate() {
+        let mut sorted = row.scores.clone();
+        sorted.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        keys(row, &mut sorted);
+        sorted.truncate(row.scores.len() - floor);
+        leaving.extend(sorted.into_iter().enumerate().map(|(place, key)| Unit { key, row: index, place }));
+    }
+    leaving.sort_unstable_by(|a, b| {
+        let (of_a, of_b) = (rows[a.row].scores.len(), rows[b.row].scores.len());
+        let share = |place: usize, other: usize| place as u128 * other as u128;
+        let order = a.key.total_cmp(&b.key);
+        let order = order.then_with(|| share(a.place, of_b).cmp(&share(b.place, of_a)));
+        order.then_with(|| (b.row, a.place).cmp(&(a.row, b.place)))
+    });
+    let mut quotas = whole(rows);
+    let mut kept = budget.whole;
+    for unit in &leaving {
+        let next = kept - u128::from(rows[unit.row].unit_cost);
+        // Of two prefixes equally near the larger model stays.
+        if (next as f64 - budget.target).abs() >= (kept as f64 - budget.target).abs() {
+            break;
+        }
+        kept = next;
+        quotas[unit.row] -= 1;
+    }
+    Ok(quotas)
+}
+
+/// Quotas whose shares are `share(row, t)`, kept within the floor and 1, for the `t` at which the target is met; `share` does not
+/// fall with `t`, is at most 0 at the lower end of `range` and at least 1 at the upper one.
+pub(crate) fn shared(rows: &[Row], budget: Budget, range: [f64; 2], share: impl Fn(usize, f64) -> f64) -> Vec<usize> {
+    let units = |index: usize, t: f64| {
+        let row = &rows[index];
+        (share(index, t) * row.scores.len() as f64).clamp(row.floor as f64, row.scores.len() as f64)
+    };
+    let kept = |t: f64| rows.iter().enumerate().map(|(r, row)| row.unit_cost as f64 * units(r, t)).sum::<f64>();
+    let [mut low, mut high] = range;
+    // A double has no more halves than this.
+    for _ in 0..200 {
+        let middle = 0.5 * (low + high);
+        if kept(middle) < budget.target { low = middle } else { high = middle }
+    }
+    let wishes: Vec<f64> = (0..rows.len()).map(|index| units(index, high)).collect();
+    let mut quotas: Vec<usize> = wishes.iter().map(|&wish| wish as usize).collect();
+    settle(rows, &mut quotas, budget, |index, quota| wishes[index] - quota as f64);
+    quotas
+}
+
+/// Adds or takes single units until none brings the kept cost nearer to the target.
+///
+/// `worth(row, quota)` says how much a row that keeps `quota` units wants one more: it is the highest that gets one, the lowest
+/// that loses one. As long as whole units fit, only those move; the last one is the one that comes nearest.
+pub(crate) fn settle(rows: &[Row], quotas: &mut [usize], budget: Budget, worth: impl Fn(usize, usize) -> f64) {
+    loop {
+        let off = budget.target - cost(rows, quotas.iter().copied()) as f64;
+        let (adding, off) = (off > 0.0, off.abs());
+        let movable = |index: &usize| {
+            let (row, quota) = (&rows[*index], quotas[*index]);
+            if adding { quota < row.scores.len() } else { quota > row.floor }
+        };
+        // Of equal worth the first row gets and the last row loses.
+        let better = |a: &usize, b: &usize| match adding {
+            true => worth(*a, quotas[*a]).total_cmp(&worth(*b, quotas[*b])).then(b.cmp(a)),
+            false => worth(*b, quotas[*b] - 1).total_cmp(&worth(*a, quotas[*a] - 1)).then(a.cmp(b)),
+        };
+        let price = |index: usize| rows[index].unit_cost as f64;
+        let fitting = (0..rows.len()).filter(movable).filter(|&index| price(index) <= off).max_by(better);
+        let last = || {
+            let nearer = (0..rows.len()).filter(movable).filter(|&index| (price(index) - off).abs() < off);
+            nearer.max_by(|a, b| (price(*b) - off).abs().total_cmp(&(price(*a) - off).abs()).then(better(a, b)))
+        };
+        match (fitting.or_else(last), adding) {
+            (None, _) => return,
+            (Some(index), true) => quotas[index] += 1,
+            (Some(index), false) => quotas[index] -= 1,
+        }
+    }
+}
+
+/// A measure that is asked for the same quotas only once, and whose numbers are finite.
+pub(crate) struct Remembered<'a> {
+    measure: &'a mut dyn Measure,
+    seen: BTreeMap<Vec<usize>, f64>,
+}
+
+impl<'a> Remembered<'a> {
+    /// Remembers nothing yet.
+    pub(crate) fn new(measure: &'a mut dyn Measure) -> Self {
+        Self { measure, seen: BTreeMap::new() }
+    }
+}
+
+impl Measure for Remembered<'_> {
+    fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
+        if let Some(&seen) = self.seen.get(quotas) {
+            return Ok(seen);
+        }
+        let found = self.measure.divergence(quotas)?;
+        if let Some(cause) = not_finite("divergence", [found]) {
+            return Err(MethodError::Row { row: "measured quotas".into(), cause });
+        }
+        self.seen.insert(quotas.to_vec(), found);
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(units: usize, unit_cost: u64, floor: usize) -> Row {
+        Row { name: "row".into(), scores: vec![0.0; units], unit_cost, floor }
+    }
+
+    fn budget(keep: f64, rows: &[Row]) -> Budget {
+        Budget::new(keep, rows, &floors(rows)).unwrap()
+    }
+
+    #[test]
+    fn shares_are_shifted_until_the_target_is_met() {
+        // Wishes 0.2 and 0.6 of 10 units each; 10 of 20 may stay: 0.1 more for each.
+        let rows = [row(10, 1, 0), row(10, 1, 0)];
+        let wish = |index: usize, t: f64| [0.2, 0.6][index] + t;
+        assert_eq!(shared(&rows, budget(0.5, &rows), [-2.0, 2.0], wish), [3, 7]);
+        // At 0.85 the second is full at 1 and the first gets the rest.
+        assert_eq!(shared(&rows, budget(0.85, &rows), [-2.0, 2.0], wish), [7, 10]);
+        // Units of the second cost 9: 90 + 10 whole, 50 stay.
+        let rows = [row(10, 1, 0), row(10, 9, 2)];
+        assert_eq!(shared(&rows, budget(0.5, &rows), [-2.0, 2.0], |_, t| t), [5, 5]);
+        assert_eq!(shared(&rows, budget(0.18, &rows), [-2.0, 2.0], wish), [0, 2], "the floor holds");
+    }
+
+    #[test]
+    fn the_last_unit_is_the_one_that_comes_nearest() {
+        let rows = [row(9, 5, 0), row(9, 3, 0)];
+        // 36 of 72: one unit of 5 and one of 3 are kept, 28 are missing.
+        let mut quotas = [1, 1];
+        settle(&rows, &mut quotas, budget(0.5, &rows), |index, _| if index == 0 { 1.0 } else { 0.0 });
+        // Five times 5 fit, then once 3: 36 exactly.
+        assert_eq!(quotas, [6, 2]);
+        let mut quotas = [9, 9];
+        settle(&rows, &mut quotas, budget(0.5, &rows), |index, _| if index == 0 { 1.0 } else { 0.0 });
+        // The second row gives all of its 27; 9 are too much: 5 fit, and 5 more are nearer than 4 off.
+        assert_eq!(quotas, [7, 0]);
+    }
+
+    #[test]
+    fn a_measure_is_asked_once() {
+        struct Count(usize);
+        impl Measure for Count {
+            fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
+                self.0 += 1;
+                Ok(if quotas == [0] { f64::NAN } else { self.0 as f64 })
+            }
+        }
+        let mut count = Count(0);
+        let mut remembered = Remembered::new(&mut count);
+        assert_eq!(remembered.divergence(&[3]), Ok(1.0));
+        assert_eq!(remembered.divergence(&[2]), Ok(2.0));
+        assert_eq!(remembered.divergence(&[3]), Ok(1.0));
+        let message = remembered.divergence(&[0]).unwrap_err().to_string();
+        assert_eq!(message, "measured quotas: divergence: value 0 is NaN, expected a finite number");
+        assert_eq!(count.0, 3);
+    }
+}

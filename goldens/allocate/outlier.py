@@ -1,0 +1,43 @@
+"""Golden for allocate/outlier: OWL's linear map of outlier ratios, re-centred. Run: python -P goldens/allocate/outlier.py"""
+
+import json
+import pathlib
+
+import numpy as np
+
+SEED = 42
+rng = np.random.default_rng(SEED)
+FACTOR, REACH = 3.0, 0.1
+
+
+def largest_remainder(shares, sizes, total):
+    wishes = np.array(shares) * sizes
+    quotas = np.floor(wishes).astype(int)
+    for index in np.argsort(-(wishes - quotas), kind="stable")[: total - quotas.sum()]:
+        quotas[index] += 1
+    assert quotas.sum() == total
+    return quotas.tolist()
+
+
+def allocate(rows, keep):
+    ratios = np.array([np.mean(np.array(row["scores"]) > FACTOR * np.mean(row["scores"])) for row in rows])
+    sizes = np.array([len(row["scores"]) for row in rows])
+    shift = (ratios - ratios.min()) / (ratios.max() - ratios.min()) * 2 * REACH
+    # The mean over all weights, not over layers: all units cost the same here.
+    shares = keep + shift - np.average(shift, weights=sizes)
+    assert 0 <= shares.min() and shares.max() <= 1
+    return largest_remainder(shares, sizes, round(keep * sizes.sum()))
+
+
+rows = [{"scores": rng.lognormal(sigma=sigma, size=size).tolist(), "unit_cost": 3, "floor": 0}
+        for sigma, size in ((0.3, 61), (1.0, 97), (2.0, 83), (1.4, 61), (0.8, 120))]
+golden = {
+    "made_by": "goldens/allocate/outlier.py",
+    "seed": SEED,
+    "numpy": np.__version__,
+    "factor": FACTOR,
+    "reach": REACH,
+    "rows": rows,
+    "cases": [{"keep": keep, "quotas": allocate(rows, keep)} for keep in (0.3, 0.45, 0.5, 0.7, 0.8)],
+}
+pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(golden, indent=1) + "\n")
