@@ -4,7 +4,9 @@
 
 mod allocate;
 mod compensate;
+mod encode;
 mod golden;
+mod golden_sparse;
 mod score;
 mod tidy;
 
