@@ -130,6 +130,106 @@ pub(crate) fn singular_values(a: &[f64], m: usize, n: usize) -> Result<Vec<f64>,
     Ok(values)
 }
 
+/// Replaces the lower triangle of a symmetric `a` `[n, n]`, column by column, by `L` with `A = L L^T`; false when `a` is not
+/// positive definite. What stands above the diagonal then means nothing.
+pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
+    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default());
+    let outcome = llt::factor::cholesky_in_place(
+        MatMut::from_column_major_slice_mut(a, n, n),
+        llt::factor::LltRegularization::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    );
+    // A NaN on the diagonal is no factor either.
+    outcome.is_ok() && (0..n).all(|i| a[i * n + i] > 0.0 && a[i * n + i].is_finite())
+}
+
+/// The inverse of the lower triangle `l` `[n, n]`, both column by column; zeros above the diagonal.
+pub(crate) fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
+    let mut inverse = vec![0.0; n * n];
+    faer::linalg::triangular_inverse::invert_lower_triangular(
+        MatMut::from_column_major_slice_mut(&mut inverse, n, n),
+        MatRef::from_column_major_slice(l, n, n),
+        Par::Seq,
+    );
+    inverse
+}
+
+/// `c` `[m, n]` less the product of `a` `[m, k]`, whose rows begin every `stride` values, and `b` `[k, n]`, row by row, in f32.
+pub(crate) fn subtract_product(c: &mut [f32], (a, stride): (&[f32], usize), b: &[f32], [m, k, n]: [usize; 3]) {
+    if m == 0 || k == 0 || n == 0 {
+        return;
+    }
+    matmul(
+        MatMut::from_row_major_slice_mut(c, m, n),
+        Accum::Add,
+        MatRef::from_row_major_slice_with_stride(a, m, k, stride),
+        MatRef::from_row_major_slice(b, k, n),
+        -1.0,
+        Par::Seq,
+    );
+}
+
+/// Singular values, largest first, and vectors: `A = U diag(s) V^T`.
+pub(crate) struct Svd {
+    /// Singular values, `[n]` with `n = min(rows, cols)`.
+    pub(crate) values: Vec<f64>,
+    /// `U`: the vectors `[rows]` of each value, one after the other.
+    pub(crate) left: Vec<f64>,
+    /// `V`: the vectors `[cols]` of each value, one after the other.
+    pub(crate) right: Vec<f64>,
+}
+
+/// The thin decomposition of `a` `[rows, cols]`, row by row; none when it does not converge, as for what is not finite.
+pub(crate) fn svd(a: &[f64], rows: usize, cols: usize) -> Option<Svd> {
+    let n = rows.min(cols);
+    let mut svd = Svd { values: vec![0.0; n], left: vec![0.0; rows * n], right: vec![0.0; cols * n] };
+    if n == 0 {
+        return Some(svd);
+    }
+    if a.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    let mut values = faer::Col::<f64>::zeros(n);
+    let thin = faer::linalg::svd::ComputeSvdVectors::Thin;
+    let scratch = faer::linalg::svd::svd_scratch::<f64>(rows, cols, thin, thin, Par::Seq, faer::Spec::default());
+    let outcome = faer::linalg::svd::svd(
+        MatRef::from_row_major_slice(a, rows, cols),
+        values.as_diagonal_mut(),
+        Some(MatMut::from_column_major_slice_mut(&mut svd.left, rows, n)),
+        Some(MatMut::from_column_major_slice_mut(&mut svd.right, cols, n)),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    );
+    svd.values.iter_mut().zip(values.iter()).for_each(|(to, &value)| *to = value);
+    outcome.is_ok().then_some(svd)
+}
+
+/// Eigenvalues of a symmetric `a` `[n, n]`, smallest first, and their vectors `[n]`, one after the other; none when it does
+/// not converge, as for what is not finite.
+pub(crate) fn symmetric_eigen(a: &[f64], n: usize) -> Option<(Vec<f64>, Vec<f64>)> {
+    let (mut values, mut vectors) = (faer::Col::<f64>::zeros(n), vec![0.0; n * n]);
+    if n == 0 {
+        return Some((Vec::new(), vectors));
+    }
+    if a.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    let with_vectors = faer::linalg::evd::ComputeEigenvectors::Yes;
+    let scratch = faer::linalg::evd::self_adjoint_evd_scratch::<f64>(n, with_vectors, Par::Seq, faer::Spec::default());
+    let outcome = faer::linalg::evd::self_adjoint_evd(
+        MatRef::from_column_major_slice(a, n, n),
+        values.as_diagonal_mut(),
+        Some(MatMut::from_column_major_slice_mut(&mut vectors, n, n)),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    );
+    outcome.is_ok().then(|| (values.iter().copied().collect(), vectors))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,5 +327,43 @@ mod tests {
             }
             assert!((squares.iter().sum::<f64>() - trace).abs() < 1e-12 * trace);
         }
+    }
+
+    fn factors_and_inverts_by_hand() {
+        // [[4, 2], [2, 5]] = L L^T with L = [[2, 0], [1, 2]]; its inverse is [[1/2, 0], [-1/4, 1/2]].
+        let mut a = [4.0, 2.0, 2.0, 5.0];
+        assert!(cholesky(&mut a, 2));
+        assert_eq!([a[0], a[1], a[3]], [2.0, 1.0, 2.0]);
+        assert_eq!(invert_lower(&a, 2), [0.5, -0.25, 0.0, 0.5]);
+        assert!(!cholesky(&mut [1.0, 2.0, 2.0, 1.0], 2));
+        assert!(!cholesky(&mut [f64::NAN], 1));
+    }
+
+    #[test]
+    fn subtracts_by_hand() {
+        let mut c = [10.0, 10.0, 10.0, 10.0];
+        subtract_product(&mut c, (&[1.0, 9.0, 2.0, 9.0], 2), &[3.0, 4.0], [2, 1, 2]);
+        assert_eq!(c, [7.0, 6.0, 4.0, 2.0]);
+    }
+
+    #[test]
+    fn decomposes_by_hand() {
+        // diag(3, 4) with a column of zeros: values 4 and 3 along the axes.
+        let svd = svd(&[3.0, 0.0, 0.0, 0.0, 4.0, 0.0], 2, 3).unwrap();
+        assert!((svd.values[0] - 4.0).abs() < 1e-12 && (svd.values[1] - 3.0).abs() < 1e-12);
+        for (at, want) in [(1, 4.0), (3, 0.0)] {
+            assert!((svd.left[at] * svd.right[at] * svd.values[at / 2] - want).abs() < 1e-12 || want == 0.0);
+        }
+        assert!((svd.left[1].abs() - 1.0).abs() < 1e-12 && (svd.right[3].abs() - 1.0).abs() < 1e-12);
+        let (values, vectors) = symmetric_eigen(&[2.0, 1.0, 1.0, 2.0], 2).unwrap();
+        assert!((values[0] - 1.0).abs() < 1e-12 && (values[1] - 3.0).abs() < 1e-12);
+        assert!((vectors[0] + vectors[1]).abs() < 1e-12 && (vectors[2] - vectors[3]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nothing_is_decomposed_that_is_not_finite() {
+        assert!(super::svd(&[f64::NAN, 1.0, 1.0, 1.0], 2, 2).is_none());
+        assert!(symmetric_eigen(&[f64::NAN, 1.0, 1.0, 1.0], 2).is_none());
+        assert!(super::svd(&[], 0, 3).is_some() && symmetric_eigen(&[], 0).is_some());
     }
 }

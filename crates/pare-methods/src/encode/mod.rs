@@ -1,9 +1,14 @@
 //! Encodings: one matrix to another storage, chosen by what its inputs are.
 
+mod sparsegpt;
+
+pub use sparsegpt::SparseGpt;
+
 use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
 use crate::names;
+use crate::obs::Factor;
 use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::pool::Pool;
@@ -64,6 +69,36 @@ pub trait Encode: Send + Sync {
     /// # Errors
     /// A missing statistic, sizes that disagree, a shape that the storage cannot hold, numbers that are not finite.
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError>;
+
+    /// What all matrices can share that read the `width` inputs observed at `site`; none when there is nothing worth keeping.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    fn prepare(&self, site: Site, width: usize, stats: &Stats) -> Result<Option<Prepared>, MethodError> {
+        let _ = (site, width, stats);
+        Ok(None)
+    }
+
+    /// [`Encode::encode`], bit for bit, with what [`Encode::prepare`] of the same encoding gave for the task's site.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    fn encode_with(
+        &self,
+        task: &Task<'_>,
+        stats: &Stats,
+        prepared: &Prepared,
+        pool: &Pool,
+    ) -> Result<Encoded, MethodError> {
+        let _ = prepared;
+        self.encode(task, stats, pool)
+    }
+}
+
+/// What matrices with the same inputs share, such as the factor of their inverse Gram matrix.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) factor: Factor,
 }
 
 /// One line of the registry.
@@ -88,7 +123,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[];
+pub const ENTRIES: &[Entry] = &[sparsegpt::ENTRY];
 
 /// The encoding called `name`.
 ///

@@ -4,9 +4,11 @@
 
 mod allocate;
 mod compensate;
+mod encode;
 mod golden;
 mod golden_allocate;
 mod golden_score;
+mod golden_sparse;
 mod score;
 mod tidy;
 

@@ -1,7 +1,7 @@
 //! Every file of an axis is registered, documented by the template, and has a golden.
 
 use pare_methods::card::Card;
-use pare_methods::{allocate, compensate, score};
+use pare_methods::{allocate, compensate, encode, score};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 const HEADINGS: [&str; 9] =
     ["Source", "Formula", "Shapes", "Needs", "Parameters", "Cost", "Departs", "Errors", "Exactness"];
 
-fn axes() -> [(&'static str, Vec<Card>); 3] {
+fn axes() -> [(&'static str, Vec<Card>); 4] {
     [
         ("allocate", allocate::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("compensate", compensate::ENTRIES.iter().map(|entry| entry.card).collect()),
+        ("encode", encode::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("score", score::ENTRIES.iter().map(|entry| entry.card).collect()),
     ]
 }

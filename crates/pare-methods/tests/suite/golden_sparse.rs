@@ -1,0 +1,56 @@
+//! Agreement with the references of what removes weights, makes them low rank, or brings back what that lost.
+
+use crate::golden::{flat, golden, list, matrix, near};
+use pare_kernels::pool::Pool;
+use pare_methods::encode::{self, Encoded, Task};
+use pare_methods::select::Compare;
+use pare_methods::settings::Settings;
+use pare_model::site::{Point, Site};
+use pare_model::stats::{Stat, Stats};
+use pare_model::weight::Linear;
+use serde_json::Value;
+use std::sync::Arc;
+
+const SITE: Site = Site { block: 0, point: Point::FfnOut };
+
+fn values(weight: &Arc<dyn pare_model::weight::Weight>) -> Vec<f64> {
+    let matrix = Linear::new(Arc::clone(weight)).to_matrix();
+    matrix.data().iter().map(|&value| f64::from(value)).collect()
+}
+
+fn count(case: &Value, key: &str) -> Option<usize> {
+    case.get(key)?.as_u64().map(|count| count as usize)
+}
+
+fn compare(case: &Value) -> Compare {
+    case.get("pattern").map_or(Compare::Matrix, |pattern| serde_json::from_value(pattern.clone()).unwrap())
+}
+
+fn encoded(name: &str, case: &Value, stats: &Stats, settings: &Settings) -> Encoded {
+    let weight = matrix(&case["w"]);
+    let keep = case.get("keep").map_or(1.0, |keep| keep.as_f64().unwrap());
+    let task = Task { site: SITE, weight: &weight, keep, compare: compare(case) };
+    (encode::find(name).unwrap().build)(settings).unwrap().encode(&task, stats, &Pool::new(2)).unwrap()
+}
+
+#[test]
+fn sparsegpt() {
+    let exactness = encode::find("sparsegpt").unwrap().card.exactness;
+    for case in list(&golden("encode", "sparsegpt")["cases"]) {
+        let mut stats = Stats::new(1);
+        stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
+        let settings = Settings {
+            damping: case["damping"].as_f64(),
+            block: count(case, "block"),
+            bits: count(case, "bits").map(|bits| bits as u32),
+            group: count(case, "group"),
+            ..Settings::default()
+        };
+        let encoded = encoded("sparsegpt", case, &stats, &settings);
+        let (got, want) = (values(&encoded.weight), flat(&case["weight"]));
+        assert!(got.iter().zip(&want).all(|(got, want)| (*got == 0.0) == (*want == 0.0)), "{:?}", case["pattern"]);
+        near(got, &want, exactness);
+        near(encoded.info.error, &[case["error"].as_f64().unwrap()], exactness);
+        assert_eq!(encoded.info.damping, settings.damping);
+    }
+}
