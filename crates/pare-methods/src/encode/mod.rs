@@ -6,6 +6,7 @@ use crate::error::{Built, MethodError};
 use crate::names;
 use crate::select::Compare;
 use crate::settings::Settings;
+use pare_kernels::pool::Pool;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
@@ -56,13 +57,13 @@ pub struct Info {
     pub error: Option<f64>,
 }
 
-/// An encoding. Pure: the same task and statistics give the same storage.
+/// An encoding. Pure: the same task and statistics give the same storage, bit for bit, whatever the number of threads.
 pub trait Encode: Send + Sync {
     /// The matrix in its new storage.
     ///
     /// # Errors
     /// A missing statistic, sizes that disagree, a shape that the storage cannot hold, numbers that are not finite.
-    fn encode(&self, task: &Task<'_>, stats: &Stats) -> Result<Encoded, MethodError>;
+    fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError>;
 }
 
 /// One line of the registry.
