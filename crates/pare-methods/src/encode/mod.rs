@@ -1,5 +1,11 @@
 //! Encodings: one matrix to another storage, chosen by what its inputs are.
 
+mod bitmod;
+mod block_float;
+
+pub use bitmod::BitMod;
+pub use block_float::BlockFloat;
+
 use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
@@ -86,7 +92,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[];
+pub const ENTRIES: &[Entry] = &[bitmod::ENTRY, block_float::ENTRY];
 
 /// The encoding called `name`.
 ///

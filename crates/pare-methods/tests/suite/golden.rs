@@ -13,39 +13,39 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-fn golden(axis: &str, name: &str) -> Value {
+pub(crate) fn golden(axis: &str, name: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(axis).join(name).with_extension("json");
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     list(value).iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-fn counts(value: &Value) -> Vec<usize> {
+pub(crate) fn counts(value: &Value) -> Vec<usize> {
     list(value).iter().map(|number| number.as_u64().unwrap() as usize).collect()
 }
 
-fn floats(value: &Value) -> Vec<f32> {
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
     numbers(value).into_iter().map(|number| number as f32).collect()
 }
 
-fn flat(value: &Value) -> Vec<f64> {
+pub(crate) fn flat(value: &Value) -> Vec<f64> {
     list(value).iter().flat_map(numbers).collect()
 }
 
-fn matrix(value: &Value) -> Matrix {
+pub(crate) fn matrix(value: &Value) -> Matrix {
     let cols = list(&list(value)[0]).len();
     Matrix::from_vec(list(value).len(), cols, flat(value).into_iter().map(|number| number as f32).collect())
 }
 
 /// Each number within `exactness` of its own size, or of the largest one's where it nearly vanishes.
 #[track_caller]
-fn near(got: impl IntoIterator<Item = f64>, want: &[f64], exactness: f64) {
+pub(crate) fn near(got: impl IntoIterator<Item = f64>, want: &[f64], exactness: f64) {
     let got: Vec<f64> = got.into_iter().collect();
     assert_eq!(got.len(), want.len());
     let largest = want.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));

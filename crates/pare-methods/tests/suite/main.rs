@@ -4,6 +4,7 @@
 
 mod allocate;
 mod compensate;
+mod emulated;
 mod golden;
 mod score;
 mod tidy;
