@@ -9,6 +9,7 @@ pub mod compensate;
 pub mod encode;
 pub mod error;
 mod linalg;
+pub mod merge;
 pub mod metric;
 mod moments;
 pub mod names;

@@ -6,6 +6,7 @@ mod allocate;
 mod compensate;
 mod emulated;
 mod golden;
+mod merge;
 mod merge_features;
 mod score;
 mod tidy;
