@@ -11,6 +11,7 @@ pub mod error;
 mod grid;
 pub mod levels;
 mod linalg;
+pub mod merge;
 pub mod metric;
 mod moments;
 pub mod names;

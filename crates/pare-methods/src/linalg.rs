@@ -329,6 +329,7 @@ mod tests {
         }
     }
 
+    #[test]
     fn factors_and_inverts_by_hand() {
         // [[4, 2], [2, 5]] = L L^T with L = [[2, 0], [1, 2]]; its inverse is [[1/2, 0], [-1/4, 1/2]].
         let mut a = [4.0, 2.0, 2.0, 5.0];

@@ -83,6 +83,16 @@ impl Moments {
     }
 }
 
+/// Mean squared calibration error per output of `after` in the place of `before`; none when no Gram matrix was observed.
+pub(crate) fn change(stats: &Stats, site: Site, before: &Matrix, after: &Matrix) -> Result<Option<f64>, MethodError> {
+    if stats.get(site, Stat::Gram).is_none() {
+        return Ok(None);
+    }
+    let kept: Vec<usize> = (0..before.cols()).collect();
+    let cut = Cut { site, reader: before, bias: None, kept: &kept, bias_allowed: false };
+    Moments::raw(stats, site, before.cols())?.error(&cut, after, None).map(Some)
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

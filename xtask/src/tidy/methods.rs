@@ -3,7 +3,7 @@
 use super::{Fault, File};
 
 /// Folders of crates/pare-methods/src that hold one file per idea.
-pub(crate) const AXES: &[&str] = &["score", "allocate", "compensate", "encode", "rewrite", "metric"];
+pub(crate) const AXES: &[&str] = &["score", "allocate", "compensate", "encode", "rewrite", "merge", "metric"];
 /// What the head of a method's file says, in this order.
 const HEADINGS: &[&str] =
     &["Source", "Formula", "Shapes", "Needs", "Parameters", "Cost", "Departs", "Errors", "Exactness"];

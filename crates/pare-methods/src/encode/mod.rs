@@ -3,6 +3,11 @@
 mod sparsegpt;
 
 pub use sparsegpt::SparseGpt;
+mod bitmod;
+mod block_float;
+
+pub use bitmod::BitMod;
+pub use block_float::BlockFloat;
 
 use crate::card::Card;
 use crate::check;
@@ -123,7 +128,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[sparsegpt::ENTRY];
+pub const ENTRIES: &[Entry] = &[bitmod::ENTRY, block_float::ENTRY, sparsegpt::ENTRY];
 
 /// The encoding called `name`.
 ///

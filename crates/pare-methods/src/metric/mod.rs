@@ -1,6 +1,7 @@
 //! Measures of what was kept: pure functions of logits and tokens.
 
 pub mod divergence;
+pub mod l_mul;
 pub mod perplexity;
 pub mod probes;
 

@@ -1,7 +1,9 @@
 //! Rewrites: the whole model in other numbers. Some keep its function, some make it smaller on the way.
 
+mod merge_features;
 mod off_grid;
 
+pub use merge_features::{MergeFeatures, merge_channels};
 pub use off_grid::off_grid;
 
 use crate::card::Card;
@@ -68,7 +70,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every rewrite, by name.
-pub const ENTRIES: &[Entry] = &[];
+pub const ENTRIES: &[Entry] = &[merge_features::ENTRY];
 
 /// The rewrite called `name`.
 ///

@@ -30,7 +30,7 @@ pub(crate) fn counts(value: &Value) -> Vec<usize> {
     list(value).iter().map(|number| number.as_u64().unwrap() as usize).collect()
 }
 
-fn floats(value: &Value) -> Vec<f32> {
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
     numbers(value).into_iter().map(|number| number as f32).collect()
 }
 

@@ -4,11 +4,14 @@
 
 mod allocate;
 mod compensate;
+mod emulated;
 mod encode;
 mod golden;
 mod golden_allocate;
 mod golden_score;
 mod golden_sparse;
+mod merge;
+mod merge_features;
 mod score;
 mod tidy;
 
