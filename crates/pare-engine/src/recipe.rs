@@ -137,14 +137,33 @@ macro_rules! built_in {
 }
 
 built_in!(
+    "bitmod",
+    "block-float",
+    "delta-drop",
+    "flap",
+    "global-magnitude",
+    "layer-adaptive",
     "llm-drop",
+    "llm-drop-joint",
     "magnitude",
+    "merge-features",
+    "owl",
     "random",
     "shortgpt",
+    "shrp",
+    "sleb",
     "slim",
     "slim-free",
+    "sparsegpt",
+    "sparsegpt-2of4",
+    "sparsegpt-4of8",
+    "sparsegpt-8rows",
+    "sparsegpt-int4",
+    "struct-energy",
+    "tyr",
     "wanda",
     "wanda-2of4",
+    "wanda-4of8",
     "wanda-8rows",
     "wanda-sp"
 );

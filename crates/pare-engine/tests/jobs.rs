@@ -72,7 +72,7 @@ fn every_recipe_goes_on_where_it_was_stopped_and_ends_with_the_same_bits() {
         assert!(finished > 0, "{name}: nothing was left of the first run");
         assert_eq!(resumed.plan, whole.plan, "{name}");
         assert_eq!((&resumed.repairs, &resumed.encoded), (&whole.repairs, &whole.encoded), "{name}");
-        assert_eq!(weights(&resumed.model), weights(&whole.model), "{name}");
+        assert!(weights(&resumed.model) == weights(&whole.model), "{name}: other bits than a run that was not stopped");
         std::fs::remove_dir_all(&path).unwrap();
     }
 }
@@ -92,7 +92,7 @@ fn what_is_broken_or_of_another_run_is_made_again() {
     std::fs::write(path.join("00002.json"), "{").unwrap();
     let (again, finished) = run(&model, &recipe, &path, work(&pool)).unwrap();
     assert_eq!(finished, 5);
-    assert_eq!(weights(&again.model), weights(&whole.model));
+    assert!(weights(&again.model) == weights(&whole.model));
     assert_ne!(std::fs::read(&tensors).unwrap(), bytes, "the broken file was replaced");
     // Another recipe has nothing to go on with.
     let (_, finished) = run(&model, &Recipe::find("wanda").unwrap(), &path, work(&pool)).unwrap();

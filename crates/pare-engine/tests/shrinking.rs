@@ -7,6 +7,7 @@ use pare_engine::observe::{Needs, observe};
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_engine::shrink::{Request, Shrunk, shrink};
 use pare_kernels::pool::Pool;
+use pare_methods::card::Grain;
 use pare_methods::error::MethodError;
 use pare_methods::score;
 use pare_methods::select::Compare;
@@ -36,7 +37,8 @@ fn run(model: &Model, recipe: &Recipe, keep: f64, bias: bool, threads: usize) ->
 }
 
 fn is_pattern(recipe: &Recipe) -> bool {
-    recipe.cut.iter().any(|cut| matches!(cut.compare, Compare::TwoOfFour | Compare::FourOfEight))
+    let compared = recipe.cut.iter().map(|cut| cut.compare).chain(recipe.encode.iter().map(|step| step.compare));
+    compared.into_iter().any(|compare| matches!(compare, Compare::TwoOfFour | Compare::FourOfEight))
 }
 
 fn masks(shrunk: &Shrunk) -> impl Iterator<Item = (usize, Projection, &Mask)> {
@@ -53,13 +55,14 @@ fn keeping_everything_changes_no_bit() {
     for (name, _) in BUILT_IN {
         let recipe = Recipe::find(name).unwrap();
         // A pattern leaves half: another keep is refused, see below.
-        if is_pattern(&recipe) {
+        // So is a number format, which changes every number.
+        if is_pattern(&recipe) || !recipe.removes() || recipe.encode.len() > 1 {
             continue;
         }
         let shrunk = run(&model, &recipe, 1.0, true, 2).unwrap();
         assert!(shrunk.plan.edits.is_empty() && shrunk.repairs.is_empty(), "{name}: {:?}", shrunk.plan);
         assert_eq!(shrunk.model.blocks.len(), 5, "{name}");
-        assert_eq!(weights(&shrunk.model), before, "{name}");
+        assert!(weights(&shrunk.model) == before, "{name} changed a bit");
     }
 }
 
@@ -70,23 +73,31 @@ fn every_recipe_at_its_own_keep_has_the_shape_it_promises_and_finite_logits() {
     for (name, _) in BUILT_IN {
         let recipe = Recipe::find(name).unwrap();
         let shrunk = run(&model, &recipe, recipe.keep, true, 2).unwrap();
-        let widths: Vec<usize> = shrunk.model.blocks.iter().map(|block| block.ffn.as_ref().unwrap().width()).collect();
+        let widths: Vec<usize> =
+            shrunk.model.blocks.iter().map(|block| block.ffn.as_ref().map_or(0, |ffn| ffn.width())).collect();
         let attentions = shrunk.model.blocks.iter().filter(|block| block.mixer.is_some()).count();
         // Of a block's 26112 weights 13824 are of channels: a fifth is 27.2 of 72 channels, and 44.8 are nearest to 32.
-        let (want_widths, want_attentions): (&[usize], usize) = match *name {
-            "slim" | "wanda-sp" => (&[32; 5], 5),
-            "shortgpt" => (&[72; 4], 4),
+        let want: Option<(&[usize], usize)> = match *name {
+            "slim" | "wanda-sp" => Some((&[32; 5], 5)),
+            "shortgpt" | "sleb" => Some((&[72; 4], 4)),
             // A twentieth of all is half of one attention part.
-            "llm-drop" => (&[72; 5], 4),
-            "slim-free" => (widths.as_slice(), 5),
-            _ => (&[72; 5], 5),
+            "llm-drop" | "delta-drop" => Some((&[72; 5], 4)),
+            _ if recipe.cut.iter().all(|cut| cut.grain == Grain::Weight) && recipe.rewrite.is_empty() => {
+                Some((&[72; 5], 5))
+            }
+            _ => None,
         };
-        assert_eq!((widths.as_slice(), attentions), (want_widths, want_attentions), "{name}");
+        if let Some(want) = want {
+            assert_eq!((widths.as_slice(), attentions), want, "{name}");
+        }
         if *name == "slim-free" {
             assert!(widths.iter().all(|width| [32, 64, 72].contains(width)), "{widths:?}");
             assert!(widths.iter().sum::<usize>().abs_diff(224) <= 16, "{widths:?}: 5 times 44.8 channels");
         }
-        assert_eq!(recipe.is_uniform(), name != &"slim-free" && name != &"llm-drop", "{name}");
+        if recipe.removes() && recipe.cut.iter().all(|cut| cut.grain != Grain::Weight) && recipe.encode.is_empty() {
+            let (before, after) = (model.parameters().blocks, shrunk.model.parameters().blocks);
+            assert!(after < before, "{name} removed nothing: {after} of {before}");
+        }
         assert!(logits(&shrunk.model, &tokens, &pool).iter().all(|logit| logit.is_finite()), "{name}");
     }
 }
@@ -295,7 +306,7 @@ fn one_and_three_threads_give_the_same_weights() {
             (run(&model, &recipe, recipe.keep, true, 1).unwrap(), run(&model, &recipe, recipe.keep, true, 3).unwrap());
         assert_eq!(one.plan, three.plan, "{name}");
         assert_eq!(one.repairs, three.repairs, "{name}");
-        assert_eq!(weights(&one.model), weights(&three.model), "{name}");
+        assert!(weights(&one.model) == weights(&three.model), "{name}: other bits with other threads");
     }
 }
 

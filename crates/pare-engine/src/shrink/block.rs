@@ -8,7 +8,7 @@ use crate::progress::Work;
 use crate::{Error, parallel};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{Lost, Restore};
-use pare_methods::encode::Task;
+use pare_methods::encode::{self, Task};
 use pare_model::block::Block;
 use pare_model::plan::{Edit, Plan};
 use pare_model::site::{Projection, Site};
@@ -160,13 +160,23 @@ impl Prepared<'_> {
                 done.block.linears().map(|(projection, _)| projection).filter(|p| step.serves(*p)).collect();
             let needs: Needs = served.iter().flat_map(|&projection| step.needs(index, projection)).collect();
             let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
+            // What q, k and v share, or gate and up.
+            let mut shared: Option<(Site, Option<encode::Prepared>)> = None;
             for projection in served {
                 observer.work.interrupt.check()?;
                 let Some(linear) = done.block.linear(projection).cloned() else { continue };
                 let weight = linear.to_matrix();
                 let site = Site::new(index, projection.input());
                 let task = Task { site, weight: &weight, keep: step.keep, compare: step.step.compare };
-                let encoded = step.method.encode(&task, &stats, observer.work.pool)?;
+                if shared.as_ref().is_none_or(|(of, _)| *of != site) {
+                    // The one before is not needed any more: it may be as large as the statistics.
+                    drop(shared.take());
+                    shared = Some((site, step.method.prepare(site, weight.cols(), &stats)?));
+                }
+                let encoded = match shared.as_ref().and_then(|(_, prepared)| prepared.as_ref()) {
+                    Some(prepared) => step.method.encode_with(&task, &stats, prepared, observer.work.pool)?,
+                    None => step.method.encode(&task, &stats, observer.work.pool)?,
+                };
                 done.encoded.push(Encoded { projection, block: index, info: encoded.info });
                 let slot = done.block.linear_mut(projection).ok_or(Error::Recipe)?;
                 slot.weight = encoded.weight;
