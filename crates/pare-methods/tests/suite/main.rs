@@ -6,6 +6,7 @@ mod allocate;
 mod compensate;
 mod golden;
 mod golden_allocate;
+mod golden_metric;
 mod golden_score;
 mod score;
 mod tidy;
