@@ -237,3 +237,16 @@ pub fn observe(model: &Model, sequences: &[Vec<u32>], needs: &Needs, work: Work<
     work.progress.end();
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_is_measured_against_the_state_before() {
+        assert_eq!(delta_ratio(&[3.0, 4.0], &[3.0, 4.0]), 0.0);
+        assert_eq!(delta_ratio(&[3.0, 4.0], &[6.0, 8.0]), 1.0);
+        assert_eq!(delta_ratio(&[3.0, 4.0], &[3.0, -6.0]), 2.0);
+        assert_eq!(delta_ratio(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+    }
+}

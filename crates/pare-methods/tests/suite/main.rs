@@ -8,6 +8,7 @@ mod emulated;
 mod encode;
 mod golden;
 mod golden_allocate;
+mod golden_metric;
 mod golden_score;
 mod golden_sparse;
 mod merge;
