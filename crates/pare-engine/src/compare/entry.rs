@@ -90,6 +90,8 @@ pub struct Measured {
     pub top1_agreement: f64,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,
+    /// Share of the blocks' weights that stayed: units that leave as a whole seldom meet what was asked exactly.
+    pub kept: f64,
     /// Stored numbers, tied head once.
     pub parameters: u64,
     /// Bytes of the weight files, as the file system says.
@@ -214,6 +216,7 @@ pub(crate) mod tests {
             kl_p99: 3.0 * kl_mean,
             top1_agreement: 0.75,
             probes: [("copying".to_owned(), 0.8), ("copying_generated".to_owned(), 0.6)].into(),
+            kept: 0.8,
             parameters: bytes / 2,
             bytes,
             storage: "f16".to_owned(),

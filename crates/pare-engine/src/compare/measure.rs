@@ -13,6 +13,7 @@ use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
 use crate::recipe::Recipe;
+use crate::shrink::{Shrunk, kept_shares};
 use crate::write::{WriteAs, write_directory};
 use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
@@ -24,6 +25,8 @@ pub(super) const PROMPT: usize = 8;
 pub(super) const DECODED: usize = 32;
 /// Counted rounds.
 pub(super) const ROUNDS: usize = 5;
+/// How far from the share that was asked a result may be and still stand beside the others.
+const NEAR: f64 = 0.03;
 
 /// The dense model's own figures; its bytes are those of the model written as the others are.
 pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Work<'_>) -> Result<Measured, Error> {
@@ -83,6 +86,11 @@ pub(super) fn pared(
         other => other?,
     };
     let peak_memory_bytes = machine::peak_memory();
+    let kept = kept(dense, &made.shrunk);
+    if !recipe.cut.is_empty() && (kept - keep).abs() > NEAR {
+        let why = format!("the units that leave as a whole let it keep {kept:.3}, not {keep}");
+        return Err(Error::Keep { keep, why });
+    }
     if request.keep_models {
         let record = record(&job(write_as), &made, None);
         output.write("pare.json", format!("{record:#}\n").as_bytes())?;
@@ -97,7 +105,7 @@ pub(super) fn pared(
     let packed = result.model.packed(pack, work.pool);
     let on_text = on_text(&[dense, if own_form { &packed } else { &result.model }], &text(request)?, work)?;
     let mut figures = figures(request, &on_text[..1], &on_text[1..], &result.model)?;
-    figures.bytes = bytes;
+    (figures.bytes, figures.kept) = (bytes, kept);
     figures.storage = if own_form { write_as.name().to_owned() } else { plain(request) };
     figures.probes = probes(request, &packed, work)?;
     if request.speed {
@@ -111,6 +119,22 @@ pub(super) fn pared(
         output.commit()?;
     }
     Ok(figures)
+}
+
+/// Share of the blocks' weights that stayed: by the plan, or, where a recipe has none, by what is stored.
+fn kept(dense: &Model, shrunk: &Shrunk) -> f64 {
+    let before = dense.parameters().blocks.max(1) as f64;
+    if shrunk.plan.edits.is_empty() {
+        return shrunk.model.parameters().blocks as f64 / before;
+    }
+    let shares = kept_shares(dense, &shrunk.plan);
+    let (mut stayed, mut whole) = (0.0, 0.0);
+    for (block, (attention, ffn)) in dense.blocks.iter().zip(shares) {
+        let (of_attention, of_ffn) = (block.attention_parameters() as f64, block.ffn_parameters() as f64);
+        stayed += attention * of_attention + ffn * of_ffn;
+        whole += of_attention + of_ffn;
+    }
+    if whole > 0.0 { stayed / whole } else { 1.0 }
 }
 
 /// Bytes of a model whose numbers take two or four bytes each.
@@ -153,6 +177,7 @@ fn figures(
         kl_p99: nats(divergence.and_then(|divergence| divergence.percentile(0.99))),
         top1_agreement: divergence.and_then(|divergence| divergence.agreement()).unwrap_or(0.0),
         probes: Default::default(),
+        kept: 1.0,
         parameters: model.parameters().total,
         bytes: 0,
         storage: String::new(),

@@ -91,7 +91,8 @@ mod tests {
         assert_eq!(labels(&logarithmic(0.009, 0.6, 8)), ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]);
         assert_eq!(labels(&logarithmic(0.009, 0.6, 4)), ["0.01", "0.03", "0.1", "0.3"]);
         assert_eq!(labels(&logarithmic(1e-6, 10.0, 9)), ["1e−6", "1e−5", "0.0001", "0.001", "0.01", "0.1", "1", "10"]);
-        assert_eq!(labels(&logarithmic(1e-6, 10.0, 4)), ["1e−6", "0.001", "1"]);
+        assert_eq!(labels(&logarithmic(1e-6, 10.0, 4)), ["1e−6", "0.0001", "0.01", "1"]);
+        assert_eq!(labels(&logarithmic(1e-6, 10.0, 3)), ["1e−6", "0.001", "1"]);
         assert_eq!(labels(&logarithmic(0.21, 0.31, 5)), ["0.22", "0.24", "0.26", "0.28", "0.30"]);
         for bad in [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, f64::INFINITY), (f64::NAN, 1.0)] {
             assert!(logarithmic(bad.0, bad.1, 5).is_empty(), "{bad:?}");

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn without_speeds_there_is_one_plot_and_without_figures_none() {
         let mut comparison = comparison();
-        let mut drop_speed = |measured: &mut Measured| measured.speed = None;
+        let drop_speed = |measured: &mut Measured| measured.speed = None;
         drop_speed(&mut comparison.dense);
         for entry in &mut comparison.entries {
             if let Outcome::Measured(measured) = &mut entry.outcome {

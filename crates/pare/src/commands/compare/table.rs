@@ -5,9 +5,10 @@ use crate::show;
 use pare_engine::compare::{Comparison, Entry, Measured};
 use std::cmp::Ordering;
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 16] = [
     "",
     "keep",
+    "kept",
     "perplexity",
     "ratio",
     "KL mean",
@@ -72,6 +73,7 @@ fn row(label: &str, keep: Option<f64>, figures: &Measured) -> Vec<String> {
     vec![
         label.to_owned(),
         keep.map_or("-".to_owned(), |keep| keep.to_string()),
+        if keep.is_some() { format!("{:.3}", figures.kept) } else { "-".to_owned() },
         number(figures.perplexity, 2),
         if keep.is_some() { number(figures.perplexity_ratio, 3) } else { "-".to_owned() },
         if keep.is_some() { number(figures.kl_mean, 4) } else { "-".to_owned() },
