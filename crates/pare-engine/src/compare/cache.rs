@@ -108,6 +108,12 @@ impl Folder {
         self.path.join("models").join(key.name())
     }
 
+    /// A message about a file of the artefact, without the folder, which has another name each time.
+    pub(super) fn without_path(&self, message: &str, key: &Key) -> String {
+        let folders = [self.scratch.temporary().join(key.name()), self.model(key)];
+        folders.iter().fold(message.to_owned(), |text, folder| text.replace(&format!("{}/", folder.display()), ""))
+    }
+
     /// What an earlier run found.
     pub(super) fn load(&self, key: &Key) -> Found {
         let path = self.file(key);

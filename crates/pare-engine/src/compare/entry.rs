@@ -87,6 +87,7 @@ pub struct Measured {
     #[serde(with = "number")]
     pub kl_p99: f64,
     /// Share of positions with the same most likely token.
+    #[serde(with = "number")]
     pub top1_agreement: f64,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,

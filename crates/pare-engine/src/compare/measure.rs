@@ -170,12 +170,15 @@ fn figures(
     let (perplexity, before) = value(own).zip(value(reference)).ok_or_else(empty)?;
     let divergence = own.first().map(|figures| &figures.divergence);
     let nats = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    let kl_mean = nats(divergence.and_then(|divergence| divergence.mean()));
+    // Among numbers that are none the first is the most likely of both: that is no agreement.
+    let agreement = divergence.and_then(|divergence| divergence.agreement()).filter(|_| !kl_mean.is_nan());
     Ok(Measured {
         perplexity,
         perplexity_ratio: perplexity / before,
-        kl_mean: nats(divergence.and_then(|divergence| divergence.mean())),
+        kl_mean,
         kl_p99: nats(divergence.and_then(|divergence| divergence.percentile(0.99))),
-        top1_agreement: divergence.and_then(|divergence| divergence.agreement()).unwrap_or(0.0),
+        top1_agreement: nats(agreement),
         probes: Default::default(),
         kept: 1.0,
         parameters: model.parameters().total,

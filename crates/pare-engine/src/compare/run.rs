@@ -12,6 +12,7 @@ use crate::shrink::check;
 use crate::text::fingerprint;
 use crate::write::WriteAs;
 use crate::{Error, is_bad_file};
+use pare_format::{FormatError, FormatErrorKind};
 use serde_json::{Value, json};
 
 /// Compares. What is measured is kept at once, entry by entry.
@@ -157,16 +158,15 @@ impl<'a> Run<'a> {
 
     fn compute(&mut self, (recipe, keep): (&Recipe, f64), key: &Key, work: Work<'_>) -> Result<Entry, Error> {
         let made = measure::pared(self.request, recipe, keep, (&self.folder, key), work);
-        // What lies in the files around the run may be other tomorrow; what a method says of the same numbers will not.
-        let lasting = !matches!(made, Err(Error::Format(_)));
         let outcome = match made {
             Ok(measured) => Outcome::Measured(measured),
-            Err(error) => refusal(error)?,
+            Err(error) => match refusal(error)? {
+                Outcome::Failed { why } => Outcome::Failed { why: self.folder.without_path(&why, key) },
+                other => other,
+            },
         };
         self.computed += 1;
-        if lasting {
-            self.folder.store(key, &outcome)?;
-        }
+        self.folder.store(key, &outcome)?;
         let entry = entry(recipe, keep, outcome);
         self.clock.measured(&entry);
         Ok(entry)
@@ -189,9 +189,15 @@ fn refusal(error: Error) -> Result<Outcome, Error> {
     match error {
         Error::Keep { .. } => Ok(Outcome::NotApplicable { why: reason(&error) }),
         Error::Interrupted(_) | Error::Io { .. } | Error::Recipe | Error::Peer { .. } | Error::Text(_) => Err(error),
-        Error::Format(format) if !is_bad_file(&format) => Err(Error::Format(format)),
+        // A value that the written type cannot hold is the recipe's doing; what the system refuses is not.
+        Error::Format(format) if !is_bad_file(&format) || is_system(&format) => Err(Error::Format(format)),
         other => Ok(Outcome::Failed { why: reason(&other) }),
     }
+}
+
+/// Whether the fault is in the files around the run, and may be gone tomorrow.
+fn is_system(error: &FormatError) -> bool {
+    matches!(error.kind, FormatErrorKind::Io(_) | FormatErrorKind::Locked { .. } | FormatErrorKind::Exists)
 }
 
 /// The error without the option that the entry itself names.
