@@ -88,7 +88,7 @@ pub(super) fn pared(
     let peak_memory_bytes = machine::peak_memory();
     let kept = kept(dense, &made.shrunk);
     if !recipe.cut.is_empty() && (kept - keep).abs() > NEAR {
-        let why = format!("the units that leave as a whole let it keep {kept:.3}, not {keep}");
+        let why = format!("its units leave as a whole: nearest to {keep} it keeps {kept:.3}");
         return Err(Error::Keep { keep, why });
     }
     if request.keep_models {

@@ -128,9 +128,14 @@ fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
         as_figures(&entry.recipe, if entry.baseline { Role::Baseline } else { Role::Result }, measured)
     }));
     let mut table = tables::figures(&figures);
-    for (row, (entry, _)) in table.rows.iter_mut().skip(1).zip(&entries) {
+    for (index, row) in table.rows.iter_mut().enumerate() {
         // None of them is the result: all are weighed alike.
-        (row.class, row.remark) = ("", if entry.baseline { "baseline" } else { "" });
+        let baseline = index > 0 && entries[index - 1].0.baseline;
+        (row.class, row.remark) = ("", if baseline { "baseline" } else { "" });
+    }
+    // Speeds of different moments are not ranked; the ratios are.
+    if let Some(decode) = table.columns.iter().position(|column| column.title == "Decode") {
+        table.rows.iter_mut().for_each(|row| row.cells[decode].best = false);
     }
     let mut add = |title: &str,
                    unit: &'static str,

@@ -104,6 +104,17 @@ pub(super) fn draw(marks: &[Mark], dense: Option<f64>, better: Better, x_title: 
         let baseline = area.bottom - 0.25 * HEIGHT;
         (at((area.left + area.right) / 2.0), at(baseline), finite[index].label.clone())
     };
+    let dot = |index: usize| {
+        let (mark, (x, y)) = (finite[index], places[index]);
+        Dot {
+            tooltip: format!("{}: KL {}, {} {x_title}", mark.label, significant(mark.kl, 3), significant(mark.x, 4)),
+            x: at(x),
+            y: at(y),
+            class: if unbeaten.contains(&index) { "best" } else { "other" },
+            baseline: mark.baseline,
+            corner: (at(x - POINT + 1.0), at(y - POINT + 1.0)),
+        }
+    };
     Some(Plot {
         summary: summary(&finite, &unbeaten, x_title),
         x_title,
@@ -118,24 +129,8 @@ pub(super) fn draw(marks: &[Mark], dense: Option<f64>, better: Better, x_title: 
             .filter_map(|placed| placed.as_ref()?.leader)
             .map(|(from, to)| [from.0, from.1, to.0, to.1].map(at))
             .collect(),
-        dots: finite
-            .iter()
-            .zip(&places)
-            .enumerate()
-            .map(|(index, (mark, &(x, y)))| Dot {
-                tooltip: format!(
-                    "{}: KL {}, {} {x_title}",
-                    mark.label,
-                    significant(mark.kl, 3),
-                    significant(mark.x, 4)
-                ),
-                x: at(x),
-                y: at(y),
-                class: if unbeaten.contains(&index) { "best" } else { "other" },
-                baseline: mark.baseline,
-                corner: (at(x - POINT + 1.0), at(y - POINT + 1.0)),
-            })
-            .collect(),
+        // The front is drawn last: nothing covers it.
+        dots: order.iter().rev().map(|&index| dot(index)).collect(),
         unlabelled: placed.iter().filter(|placed| placed.is_none()).count(),
         texts: order
             .iter()
@@ -207,18 +202,23 @@ mod tests {
         assert!(steps(&[], Better::Less).is_empty());
     }
 
+    fn find<'p>(plot: &'p Plot, label: &str) -> &'p Dot {
+        plot.dots.iter().find(|dot| dot.tooltip.starts_with(&format!("{label}:"))).unwrap()
+    }
+
     #[test]
     fn points_are_where_the_axes_say() {
         let marks = [mark("a", 100.0, 0.01), mark("b", 200.0, 1.0), mark("random c", 150.0, 0.1)];
         let plot = draw(&marks, Some(200.0), Better::Less, "MB").unwrap();
-        let x: Vec<f64> = plot.dots.iter().map(|dot| dot.x.parse().unwrap()).collect();
-        let y: Vec<f64> = plot.dots.iter().map(|dot| dot.y.parse().unwrap()).collect();
+        let dots = ["a", "b", "random c"].map(|label| find(&plot, label));
+        let x: Vec<f64> = dots.iter().map(|dot| dot.x.parse().unwrap()).collect();
+        let y: Vec<f64> = dots.iter().map(|dot| dot.y.parse().unwrap()).collect();
         assert!((x[2] - (x[0] + x[1]) / 2.0).abs() <= 0.11, "{x:?}");
         assert!((y[2] - (y[0] + y[1]) / 2.0).abs() <= 0.11 && y[0] > y[1], "{y:?}");
-        assert_eq!(plot.dense.unwrap(), plot.dots[1].x);
+        assert_eq!(plot.dense.as_ref(), Some(&dots[1].x));
         let tick = plot.upwards.iter().find(|tick| tick.1 == "0.1").unwrap();
-        assert_eq!(tick.0, plot.dots[2].y);
-        let classes: Vec<(&str, bool)> = plot.dots.iter().map(|dot| (dot.class, dot.baseline)).collect();
+        assert_eq!(tick.0, dots[2].y);
+        let classes: Vec<(&str, bool)> = dots.iter().map(|dot| (dot.class, dot.baseline)).collect();
         assert_eq!(classes, [("best", false), ("other", false), ("other", true)]);
         assert_eq!((plot.texts.len(), plot.unlabelled), (3, 0));
     }
@@ -227,7 +227,7 @@ mod tests {
     fn a_fast_entry_is_better_than_a_slow_one() {
         let marks = [mark("slow", 10.0, 0.1), mark("fast", 20.0, 0.1), mark("faster", 30.0, 0.5)];
         let plot = draw(&marks, None, Better::More, "tok/s").unwrap();
-        assert_eq!(plot.dots.iter().map(|dot| dot.class).collect::<Vec<_>>(), ["other", "best", "best"]);
+        assert_eq!(["slow", "fast", "faster"].map(|label| find(&plot, label).class), ["other", "best", "best"]);
         assert!(plot.summary.ends_with("Unbeaten: faster, fast."), "{}", plot.summary);
     }
 
@@ -241,7 +241,7 @@ mod tests {
         ];
         let plot = draw(&marks, None, Better::Less, "MB").unwrap();
         assert_eq!(plot.absent, ["broken", "odd"]);
-        assert_eq!(plot.dots[0].y, at(FRAME.bottom));
+        assert_eq!(find(&plot, "whole").y, at(FRAME.bottom));
         assert!(draw(&marks[..3], None, Better::Less, "MB").is_none(), "nothing to scale the axis by");
         assert!(draw(&[], Some(1.0), Better::Less, "MB").is_none());
     }
