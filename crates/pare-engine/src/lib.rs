@@ -7,6 +7,7 @@ pub mod built_in;
 pub mod bundle;
 pub mod cache;
 pub mod candidates;
+pub mod compare;
 mod error;
 pub mod evaluate;
 pub mod export;

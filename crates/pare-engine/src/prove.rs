@@ -202,7 +202,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
 }
 
 /// The panel type of a written type.
-fn packed_as(dtype: Dtype) -> PackAs {
+pub(crate) fn packed_as(dtype: Dtype) -> PackAs {
     PackAs::Type(match dtype {
         Dtype::F16 => PanelType::F16,
         Dtype::BF16 => PanelType::Bf16,

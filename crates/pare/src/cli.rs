@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove it: observe, plan, cut, repair, write, verify, report
     Shrink(Shrink),
+    /// Every recipe on one model: what is lost, beside bytes and speed
+    Compare(Compare),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
     /// Write one GGUF file, for llama.cpp and others
@@ -164,6 +166,59 @@ pub(crate) struct Shrink {
     /// Write the model and stop: no figures, no baselines, no report
     #[arg(long)]
     pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// By what the table of a comparison is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// Mean divergence, smallest first
+    Kl,
+    /// Bytes, smallest first
+    Bytes,
+    /// Decoding speed beside the dense model, fastest first
+    Speed,
+}
+
+/// `pare compare`.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The model
+    pub(crate) model: String,
+    /// Shares of the blocks' projection weights that stay
+    #[arg(
+        long,
+        value_name = "SHARE,...",
+        default_value = "0.9,0.8,0.7,0.6,0.5",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) keep: Vec<f64>,
+    /// Built-in recipes or recipe files; random and magnitude are always among them [default: all built-in ones]
+    #[arg(long, value_name = "NAME|FILE,...", value_delimiter = ',')]
+    pub(crate) recipes: Vec<String>,
+    /// Directory of the figures and of what is kept of a run that was stopped: the same command goes on there
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Keep the pared models, in DIR/models
+    #[arg(long)]
+    pub(crate) keep_models: bool,
+    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    #[arg(long, value_name = "SEED")]
+    pub(crate) off_grid: Option<u64>,
+    /// Tasks per probe; 0 runs none
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) probes: usize,
+    /// Do not measure speed
+    #[arg(long)]
+    pub(crate) no_speed: bool,
+    /// Sort the table by this, over all shares [default: by share, then by divergence]
+    #[arg(long, value_name = "FIGURE", value_enum)]
+    pub(crate) sort: Option<Sort>,
     #[command(flatten)]
     pub(crate) texts: Texts,
     /// Print JSON

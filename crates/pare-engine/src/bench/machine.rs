@@ -114,12 +114,12 @@ fn free_memory() -> Option<u64> {
 
 /// Most memory that this process has held at once since its start or the last [`forget_peak_memory`]; mapped files count as far as they
 /// are in memory.
-pub(super) fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
 /// Lets [`peak_memory`] begin anew; whether the system allows it.
-pub(super) fn forget_peak_memory() -> bool {
+pub(crate) fn forget_peak_memory() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 

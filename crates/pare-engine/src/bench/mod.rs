@@ -1,7 +1,7 @@
 //! How fast models run, honestly: in turns, beside what the machine can do at most, and beside a peer.
 
 mod figures;
-mod machine;
+pub(crate) mod machine;
 pub mod measure;
 pub mod peer;
 pub mod spread;

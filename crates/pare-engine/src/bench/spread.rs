@@ -1,9 +1,9 @@
 //! A figure measured several times: its least, middle and greatest value.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Least, median and greatest of some measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The least.
     pub min: f64,

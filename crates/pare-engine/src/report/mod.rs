@@ -1,16 +1,21 @@
 //! The report: everything measured in one run, as data and as one self-contained HTML file.
 
+mod axis;
 mod bars;
+mod compared;
 #[cfg(test)]
 mod examples;
 mod html;
+mod labels;
 mod number;
+mod pareto;
 mod picture;
 mod redundancy;
 mod summary;
 mod tables;
 mod text;
 
+pub use compared::render_comparison;
 pub use html::render;
 
 use serde::Serialize;

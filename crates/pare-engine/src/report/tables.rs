@@ -40,7 +40,7 @@ pub(super) struct Cell {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Better {
+pub(super) enum Better {
     Lower,
     Higher,
 }
@@ -83,7 +83,7 @@ const QUANTITIES: [Quantity; 9] = [
 ];
 
 /// The cells of one quantity for all models. The best value of the pared ones is marked, unless they read the same.
-fn cells(figures: &[Figures], better: Better, show: fn(f64) -> String, values: &[Option<f64>]) -> Vec<Cell> {
+pub(super) fn cells(figures: &[Figures], better: Better, show: fn(f64) -> String, values: &[Option<f64>]) -> Vec<Cell> {
     let mut cells: Vec<Cell> = values
         .iter()
         .map(|value| Cell { text: value.map_or(MISSING.to_owned(), show), best: false, chance: false })

@@ -55,7 +55,7 @@ pub(super) fn visible_report(report: &Report) -> Report {
     }
 }
 
-fn visible_model(model: &ModelFacts) -> ModelFacts {
+pub(super) fn visible_model(model: &ModelFacts) -> ModelFacts {
     let &ModelFacts {
         ref name,
         ref family,

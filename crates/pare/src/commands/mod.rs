@@ -1,6 +1,7 @@
 //! One file per command, and what they share.
 
 mod bench;
+mod compare;
 mod demo;
 mod eval;
 mod export;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments, work),
         Command::Inspect(arguments) => inspect::run(&arguments, work),
         Command::Shrink(arguments) => shrink::run(&arguments, work),
+        Command::Compare(arguments) => compare::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
         Command::Export(arguments) => export::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),

@@ -6,6 +6,7 @@
 
 mod bench;
 mod catalogue;
+mod compare;
 mod export;
 mod figures;
 mod generate;

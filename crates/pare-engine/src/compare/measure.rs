@@ -1,0 +1,218 @@
+//! Making one artefact, reading it back, and measuring it beside the dense model.
+
+use super::cache::{Folder, Key};
+use super::entry::{Cost, Measured, Speed};
+use super::{Request, storage};
+use crate::Error;
+use crate::bench::machine;
+use crate::bench::measure::{Sizes, Track, Turn, in_turn};
+use crate::bench::spread::Spread;
+use crate::bundle::Bundle;
+use crate::evaluate::{TextFigures, on_text, windows};
+use crate::probe::{self, Series};
+use crate::progress::Work;
+use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
+use crate::recipe::Recipe;
+use crate::shrink::{Shrunk, kept_shares};
+use crate::write::{WriteAs, write_directory};
+use pare_format::write::OutputDir;
+use pare_model::model::{Model, PackAs};
+use std::time::Instant;
+
+/// Tokens of the prompt before each decoding: enough to warm up.
+pub(super) const PROMPT: usize = 8;
+/// Tokens decoded per round.
+pub(super) const DECODED: usize = 32;
+/// Counted rounds.
+pub(super) const ROUNDS: usize = 5;
+/// How far from the share that was asked a result may be and still stand beside the others.
+const NEAR: f64 = 0.03;
+
+/// The dense model's own figures; its bytes are those of the model written as the others are.
+pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Work<'_>) -> Result<Measured, Error> {
+    let start = Instant::now();
+    let model = &request.bundle.model;
+    let peak_is_own = machine::forget_peak_memory();
+    let output = folder.artefact(key, false)?;
+    output.require_room(bytes_of(model))?;
+    let written = write_directory(&output, request.bundle, model, WriteAs::Auto, work)?;
+    drop(output);
+    let peak_memory_bytes = machine::peak_memory();
+    let on_text = on_text(&[model], &text(request)?, work)?;
+    let mut figures = figures(request, &on_text, &on_text, model)?;
+    // The reference has no divergence from itself.
+    (figures.kl_mean, figures.kl_p99, figures.top1_agreement) = (0.0, 0.0, 1.0);
+    figures.bytes = written.bytes;
+    figures.storage = plain(request);
+    let packed = model.packed(packed_as(WriteAs::Auto.dtype(model)), work.pool);
+    figures.probes = probes(request, &packed, work)?;
+    figures.speed = if request.speed { speed(&[&packed], work)? } else { None };
+    figures.cost = Cost { shrink_seconds: 0.0, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
+    Ok(figures)
+}
+
+/// Shrinks, writes, reads back and measures. The artefact is removed, unless it is to be kept.
+pub(super) fn pared(
+    request: &Request<'_>,
+    recipe: &Recipe,
+    keep: f64,
+    (folder, key): (&Folder, &Key),
+    work: Work<'_>,
+) -> Result<Measured, Error> {
+    let start = Instant::now();
+    let dense = &request.bundle.model;
+    let peak_is_own = machine::forget_peak_memory();
+    let job = |write_as| Job {
+        bundle: request.bundle,
+        recipe,
+        keep,
+        calibration: request.calibration,
+        seed: request.seed,
+        write_as,
+    };
+    let mut write_as = storage(recipe);
+    let make = |write_as: WriteAs| -> Result<(OutputDir, Made), Error> {
+        let output = folder.artefact(key, request.keep_models)?;
+        output.require_room(bytes_to_write(dense, recipe, keep, write_as, false))?;
+        let made = job(write_as).run(&output, work)?;
+        Ok((output, made))
+    };
+    let (output, made) = match make(write_as) {
+        // Where leaving the zeros out is no gain the form refuses; the recipe is none the worse for it.
+        Err(Error::Refused(_)) if write_as != WriteAs::Auto => {
+            write_as = WriteAs::Auto;
+            make(write_as)?
+        }
+        other => other?,
+    };
+    let peak_memory_bytes = machine::peak_memory();
+    let kept = kept(dense, &made.shrunk);
+    if !recipe.cut.is_empty() && (kept - keep).abs() > NEAR {
+        let why = format!("its units leave as a whole: nearest to {keep} it keeps {kept:.3}");
+        return Err(Error::Keep { keep, why });
+    }
+    if request.keep_models {
+        let record = record(&job(write_as), &made, None);
+        output.write("pare.json", format!("{record:#}\n").as_bytes())?;
+    }
+    let (bytes, seconds, dtype) = (made.written.bytes, made.seconds, made.dtype);
+    // What is measured is what was written: the model in memory goes before its file is opened.
+    drop(made);
+
+    let result = Bundle::open(&output.temporary().display().to_string(), work)?;
+    let own_form = write_as.is_own();
+    let pack = if own_form { PackAs::Stored } else { packed_as(dtype) };
+    let packed = result.model.packed(pack, work.pool);
+    let on_text = on_text(&[dense, if own_form { &packed } else { &result.model }], &text(request)?, work)?;
+    let mut figures = figures(request, &on_text[..1], &on_text[1..], &result.model)?;
+    (figures.bytes, figures.kept) = (bytes, kept);
+    figures.storage = if own_form { write_as.name().to_owned() } else { plain(request) };
+    figures.probes = probes(request, &packed, work)?;
+    if request.speed {
+        let dense = dense.packed(packed_as(dtype), work.pool);
+        figures.speed = speed(&[&dense, &packed], work)?;
+    }
+    let cost = Cost { shrink_seconds: seconds, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
+    figures.cost = cost;
+    drop((packed, result));
+    if request.keep_models {
+        output.commit()?;
+    }
+    Ok(figures)
+}
+
+/// Share of the blocks' weights that stayed: by the plan, or, where a recipe has none, by what is stored.
+fn kept(dense: &Model, shrunk: &Shrunk) -> f64 {
+    let before = dense.parameters().blocks.max(1) as f64;
+    if shrunk.plan.edits.is_empty() {
+        return shrunk.model.parameters().blocks as f64 / before;
+    }
+    let shares = kept_shares(dense, &shrunk.plan);
+    let (mut stayed, mut whole) = (0.0, 0.0);
+    for (block, (attention, ffn)) in dense.blocks.iter().zip(shares) {
+        let (of_attention, of_ffn) = (block.attention_parameters() as f64, block.ffn_parameters() as f64);
+        stayed += attention * of_attention + ffn * of_ffn;
+        whole += of_attention + of_ffn;
+    }
+    if whole > 0.0 { stayed / whole } else { 1.0 }
+}
+
+/// Bytes of a model whose numbers take two or four bytes each.
+fn bytes_of(model: &Model) -> u64 {
+    let each = if WriteAs::Auto.dtype(model) == pare_format::safetensors::Dtype::F32 { 4 } else { 2 };
+    model.parameters().total.saturating_mul(each)
+}
+
+/// Name of the type of plain weights.
+fn plain(request: &Request<'_>) -> String {
+    WriteAs::Auto.dtype(&request.bundle.model).name().to_lowercase()
+}
+
+/// The windows of the held-out text.
+fn text<'a>(request: &Request<'a>) -> Result<Vec<&'a [u32]>, Error> {
+    let sequences = &request.verification.sequences;
+    let cut: Vec<&[u32]> = sequences.iter().flat_map(|sequence| windows(sequence, request.context, None)).collect();
+    if cut.is_empty() {
+        return Err(Error::Text(format!("{}: too short to measure on", request.verification.origin)));
+    }
+    Ok(cut)
+}
+
+/// What text and sizes say; the rest is filled in by the caller.
+fn figures(
+    request: &Request<'_>,
+    reference: &[TextFigures],
+    own: &[TextFigures],
+    model: &Model,
+) -> Result<Measured, Error> {
+    let empty = || Error::Text(format!("{}: no token to predict", request.verification.origin));
+    let value = |figures: &[TextFigures]| figures.first().and_then(|figures| figures.perplexity.value());
+    let (perplexity, before) = value(own).zip(value(reference)).ok_or_else(empty)?;
+    let divergence = own.first().map(|figures| &figures.divergence);
+    let nats = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    let kl_mean = nats(divergence.and_then(|divergence| divergence.mean()));
+    // Among numbers that are none the first is the most likely of both: that is no agreement.
+    let agreement = divergence.and_then(|divergence| divergence.agreement()).filter(|_| !kl_mean.is_nan());
+    Ok(Measured {
+        perplexity,
+        perplexity_ratio: perplexity / before,
+        kl_mean,
+        kl_p99: nats(divergence.and_then(|divergence| divergence.percentile(0.99))),
+        top1_agreement: nats(agreement),
+        probes: Default::default(),
+        kept: 1.0,
+        parameters: model.parameters().total,
+        bytes: 0,
+        storage: String::new(),
+        speed: None,
+        cost: Cost { shrink_seconds: 0.0, seconds: 0.0, peak_memory_bytes: None, peak_is_own: false },
+    })
+}
+
+fn probes(request: &Request<'_>, packed: &Model, work: Work<'_>) -> Result<probe::Accuracies, Error> {
+    if request.probes == 0 {
+        return Ok(probe::Accuracies::new());
+    }
+    let series = Series { tasks: request.probes, seed: request.seed };
+    probe::run(packed, &request.bundle.tokenizer, series, work)
+}
+
+/// Decoding speed of the last model, the first one taking turns with it.
+fn speed(models: &[&Model], work: Work<'_>) -> Result<Option<Speed>, Error> {
+    let sizes = |model: &Model| {
+        let context = model.architecture.context;
+        Sizes { prompt: PROMPT.min(context), tokens: DECODED.min(context), contexts: vec![0] }
+    };
+    let mut tracks: Vec<Track<'_>> = models.iter().map(|model| Track::new(model, sizes(model), work.pool)).collect();
+    let turns = in_turn(&mut tracks, ROUNDS, work, |track| track.turn(work.interrupt), || Ok(()));
+    let rates: Vec<Vec<f64>> = turns?.iter().map(|turns| turns.iter().map(rate).collect()).collect();
+    let median = |rates: &Vec<f64>| Spread::of(rates.iter().copied()).map(|spread| spread.median);
+    let (Some(first), Some(last)) = (rates.first(), rates.last()) else { return Ok(None) };
+    let speed = |(decode_tok_s, dense_decode_tok_s, over_dense)| Speed { decode_tok_s, dense_decode_tok_s, over_dense };
+    let found = median(last).zip(median(first)).zip(Spread::of_ratios(last, first));
+    Ok(found.map(|((own, dense), ratio)| speed((own, dense, ratio))))
+}
+
+fn rate(turn: &Turn) -> f64 {
+    turn.decode_tok_s.first().copied().unwrap_or(f64::NAN)
+}

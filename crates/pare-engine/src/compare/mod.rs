@@ -1,0 +1,160 @@
+//! Comparing: every applicable recipe on one model, with the same calibration and the same held-out text.
+//!
+//! Each entry is measured once, on the artefact that was written, and kept under a hash of what it depends on: a run that was stopped
+//! goes on where it was.
+
+mod cache;
+mod entry;
+mod front;
+mod measure;
+mod run;
+mod steps;
+
+pub use entry::{Comparison, Cost, Entry, Fronts, Measured, Outcome, Speed};
+pub use front::{Point, front};
+pub use run::run;
+
+#[cfg(test)]
+pub(crate) use entry::tests::measured as example;
+
+use crate::Error;
+use crate::bundle::Bundle;
+use crate::recipe::{BUILT_IN, Recipe};
+use crate::text::Text;
+use crate::write::{Pattern, WriteAs};
+use pare_kernels::sparse::SparseType;
+use pare_methods::card::Grain;
+use pare_methods::select::Compare;
+use std::path::Path;
+
+/// The recipes that every comparison holds: what the others must beat.
+pub const BASELINES: [&str; 2] = ["random", "magnitude"];
+
+/// What to compare, and how.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The model before.
+    pub bundle: &'a Bundle,
+    /// The recipes, each name once; see [`recipes`].
+    pub recipes: &'a [Recipe],
+    /// The shares, each once; see [`keeps`].
+    pub keeps: &'a [f64],
+    /// Text that methods see.
+    pub calibration: &'a Text,
+    /// Text that only figures see.
+    pub verification: &'a Text,
+    /// Window of the perplexity, in tokens.
+    pub context: usize,
+    /// Tasks per probe; none are run for 0.
+    pub probes: usize,
+    /// Whether decoding speed is measured.
+    pub speed: bool,
+    /// Seed of what draws.
+    pub seed: u64,
+    /// Where entries are kept.
+    pub folder: &'a Path,
+    /// Whether the artefacts stay, in `models` of the folder.
+    pub keep_models: bool,
+}
+
+/// A comparison, and how much of it was there already.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The figures.
+    pub comparison: Comparison,
+    /// Entries that were measured now, the dense model included.
+    pub computed: usize,
+    /// Entries that an earlier run measured.
+    pub found: usize,
+    /// Kept files that were not what had been written; their entries were measured anew.
+    pub spoilt: Vec<String>,
+}
+
+/// The recipes of these names or files, or all built-in ones when there are none; random and magnitude are always among them.
+///
+/// # Errors
+/// A recipe that there is not; two different ones of the same name.
+pub fn recipes(asked: &[String]) -> Result<Vec<Recipe>, Error> {
+    let all: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let asked = if asked.is_empty() { &all } else { asked };
+    let baselines = BASELINES.map(str::to_owned);
+    let mut recipes: Vec<Recipe> = Vec::new();
+    for name in asked.iter().chain(&baselines) {
+        let recipe = Recipe::find(name)?;
+        match recipes.iter().find(|other| other.name == recipe.name) {
+            Some(other) if *other == recipe => {}
+            Some(_) => {
+                let own = &recipe.name;
+                let message = format!("{name}: two different recipes are called {own:?}; give one another name");
+                return Err(Error::Refused(message));
+            }
+            None => recipes.push(recipe),
+        }
+    }
+    Ok(recipes)
+}
+
+/// The shares to compare, largest first, each once.
+///
+/// # Errors
+/// A share that is not above 0 and at most 1.
+pub fn keeps(asked: &[f64]) -> Result<Vec<f64>, Error> {
+    let inside = |keep: f64| keep > 0.0 && keep <= 1.0;
+    if let Some(&keep) = asked.iter().find(|&&keep| !inside(keep)) {
+        return Err(Error::Keep { keep, why: "it must be above 0 and at most 1".into() });
+    }
+    let mut keeps = asked.to_vec();
+    keeps.sort_unstable_by(|a, b| b.total_cmp(a));
+    keeps.dedup();
+    if keeps.is_empty() { Err(Error::Refused("--keep: give at least one share".to_owned())) } else { Ok(keeps) }
+}
+
+/// In which form the result of `recipe` is written: without the zeros of a pattern that has a storage, else plain.
+fn storage(recipe: &Recipe) -> WriteAs {
+    let all = |compare: Compare| recipe.cut.iter().all(|cut| cut.grain == Grain::Weight && cut.compare == compare);
+    if all(Compare::TwoOfFour) {
+        WriteAs::Sparse(Pattern::TwoOfFour, SparseType::F16)
+    } else if all(Compare::EightRows) {
+        WriteAs::Sparse(Pattern::EightRows, SparseType::F16)
+    } else {
+        WriteAs::Auto
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_sorted_and_checked() {
+        assert_eq!(keeps(&[0.5, 0.9, 0.5, 1.0]).unwrap(), [1.0, 0.9, 0.5]);
+        assert!(keeps(&[]).is_err());
+        for bad in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
+            assert!(matches!(keeps(&[0.5, bad]), Err(Error::Keep { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn baselines_are_always_in_and_names_are_unique() {
+        let names = |asked: &[&str]| -> Vec<String> {
+            let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
+            recipes(&asked).unwrap().into_iter().map(|recipe| recipe.name).collect()
+        };
+        assert_eq!(names(&["slim", "magnitude", "slim"]), ["slim", "magnitude", "random"]);
+        assert_eq!(names(&[]).len(), BUILT_IN.len());
+        assert!(matches!(recipes(&["slmi".to_owned()]), Err(Error::BadRecipe(_))));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.toml");
+        let own = BUILT_IN.iter().find(|(name, _)| *name == "slim").unwrap().1.replace("keep = 0.8", "keep = 0.7");
+        std::fs::write(&file, own).unwrap();
+        let asked = ["slim".to_owned(), file.to_str().unwrap().to_owned()];
+        assert!(recipes(&asked).unwrap_err().to_string().contains("two different recipes are called \"slim\""));
+    }
+
+    #[test]
+    fn patterns_are_written_without_their_zeros() {
+        let form = |name: &str| storage(&Recipe::find(name).unwrap()).name();
+        assert_eq!(["wanda-2of4", "wanda-8rows", "wanda", "slim"].map(form), ["2of4-f16", "rows8-f16", "auto", "auto"]);
+    }
+}

@@ -1,0 +1,317 @@
+//! A comparison as one HTML page that needs nothing else: two plots, a table for each share, and what has no figures.
+
+use super::number::{count, duration, megabytes, percent, significant, times};
+use super::pareto::{Better as Towards, Mark, Plot, draw};
+use super::tables::{self, Better, Column, Table};
+use super::text::{visible, visible_model};
+use super::{Figures, Role};
+use crate::compare::{Comparison, Entry, Measured, Outcome};
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "compare.html")]
+struct Page<'a> {
+    comparison: &'a Comparison,
+    title: String,
+    lead: String,
+    plots: Vec<Pane>,
+    shares: Vec<Share>,
+    refused: Vec<(String, &'static str, String)>,
+    model: Vec<(&'static str, String)>,
+    version: &'static str,
+}
+
+struct Pane {
+    title: &'static str,
+    about: &'static str,
+    unbeaten: String,
+    plot: Plot,
+}
+
+struct Share {
+    keep: f64,
+    figures: Table,
+    by_likelihood: Option<Table>,
+    by_generation: Option<Table>,
+}
+
+/// The page of a comparison.
+///
+/// # Errors
+/// The template cannot be written, which no comparison should be able to cause.
+pub fn render_comparison(comparison: &Comparison) -> Result<String, askama::Error> {
+    let comparison = &visible_comparison(comparison);
+    let refused = comparison.entries.iter().filter_map(|entry| {
+        let kind = if matches!(entry.outcome, Outcome::Failed { .. }) { "failed" } else { "not applicable" };
+        Some((entry.name(), kind, entry.why()?.to_owned()))
+    });
+    Page {
+        comparison,
+        title: format!("{}, every recipe", comparison.model.name),
+        lead: lead(comparison),
+        plots: plots(comparison),
+        shares: comparison.keeps.iter().filter_map(|&keep| share(comparison, keep)).collect(),
+        refused: refused.collect(),
+        model: vec![
+            ("Model", comparison.model.name.clone()),
+            ("Family", comparison.model.family.clone()),
+            ("Stored as", comparison.model.storage.clone()),
+            ("Parameters", count(comparison.model.parameters)),
+            ("of them in blocks", count(comparison.model.block_parameters)),
+            ("Blocks", count(comparison.model.blocks as u64)),
+        ],
+        version: env!("CARGO_PKG_VERSION"),
+    }
+    .render()
+}
+
+/// Entries with figures of one share, the least divergence first.
+fn of_share(comparison: &Comparison, keep: f64) -> Vec<(&Entry, &Measured)> {
+    let of_share = comparison.entries.iter().filter(|entry| entry.keep == keep);
+    let mut entries: Vec<(&Entry, &Measured)> = of_share.filter_map(|entry| Some((entry, entry.measured()?))).collect();
+    entries.sort_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean));
+    entries
+}
+
+fn lead(comparison: &Comparison) -> String {
+    let best: Vec<String> = comparison
+        .keeps
+        .iter()
+        .filter_map(|&keep| {
+            let (entry, figures) = *of_share(comparison, keep).first()?;
+            Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
+        })
+        .collect();
+    if best.is_empty() {
+        return "No recipe could keep any of the shares.".to_owned();
+    }
+    format!("Least divergence: {}.", best.join(", "))
+}
+
+fn plots(comparison: &Comparison) -> Vec<Pane> {
+    let marks = |x: &dyn Fn(&Measured) -> f64| -> Vec<Mark> {
+        let mark = |entry: &Entry| {
+            let figures = entry.measured()?;
+            let (label, baseline) = (entry.name(), entry.baseline);
+            Some(Mark { label, x: x(figures), kl: figures.kl_mean, baseline })
+        };
+        comparison.entries.iter().filter_map(mark).collect()
+    };
+    let dense = &comparison.dense;
+    let mega = |figures: &Measured| figures.bytes as f64 / 1e6;
+    let bytes = draw(&marks(&mega), Some(mega(dense)), Towards::Less, "MB").map(|plot| Pane {
+        title: "Quality against bytes",
+        about: "Mean divergence from the original against the bytes of the written weights. Lower left is better.",
+        unbeaten: comparison.fronts.bytes.join(", "),
+        plot,
+    });
+    let rate = |figures: &Measured| figures.comparable_tok_s(dense).unwrap_or(f64::NAN);
+    let own = dense.speed.map(|speed| speed.decode_tok_s);
+    let speed = own.and_then(|own| draw(&marks(&rate), Some(own), Towards::More, "tokens/s")).map(|plot| Pane {
+        title: "Quality against speed",
+        about: "Mean divergence from the original against decoding speed. Lower right is better. Each model took turns with the original; \
+                what is drawn is that ratio times the original's speed, so that a machine that changes its speed moves no point.",
+        unbeaten: comparison.fronts.speed.join(", "),
+        plot,
+    });
+    bytes.into_iter().chain(speed).collect()
+}
+
+fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
+    let entries = of_share(comparison, keep);
+    if entries.is_empty() {
+        return None;
+    }
+    let dense = &comparison.dense;
+    let mut figures = vec![as_figures("original", Role::Dense, dense)];
+    figures.extend(entries.iter().map(|(entry, measured)| {
+        as_figures(&entry.recipe, if entry.baseline { Role::Baseline } else { Role::Result }, measured)
+    }));
+    let mut table = tables::figures(&figures);
+    for (index, row) in table.rows.iter_mut().enumerate() {
+        // None of them is the result: all are weighed alike.
+        let baseline = index > 0 && entries[index - 1].0.baseline;
+        (row.class, row.remark) = ("", if baseline { "baseline" } else { "" });
+    }
+    // Speeds of different moments are not ranked; the ratios are.
+    if let Some(decode) = table.columns.iter().position(|column| column.title == "Decode") {
+        table.rows.iter_mut().for_each(|row| row.cells[decode].best = false);
+    }
+    let mut add = |title: &str,
+                   unit: &'static str,
+                   better: Better,
+                   show: fn(f64) -> String,
+                   value: &dyn Fn(&Measured) -> Option<f64>| {
+        let values: Vec<Option<f64>> = std::iter::once(None).chain(entries.iter().map(|(_, own)| value(own))).collect();
+        if values.iter().all(Option::is_none) {
+            return;
+        }
+        let arrow = if better == Better::Lower { "↓" } else { "↑" };
+        table.columns.push(Column { title: title.to_owned(), unit, arrow });
+        for (row, cell) in table.rows.iter_mut().zip(tables::cells(&figures, better, show, &values)) {
+            row.cells.push(cell);
+        }
+    };
+    add("Speed", "of original", Better::Higher, times, &|own| own.speed.map(|speed| speed.over_dense.median));
+    add("Probes", "mean", Better::Higher, percent, &|own| own.mean_probe(false));
+    add("Written", "mean", Better::Higher, percent, &|own| own.mean_probe(true));
+    add("Time", "", Better::Lower, duration, &|own| Some(own.cost.shrink_seconds));
+    add("Memory", "peak", Better::Lower, megabytes, &|own| own.cost.peak_memory_bytes.map(|bytes| bytes as f64));
+    Some(Share {
+        keep,
+        figures: table,
+        by_likelihood: tables::probes_by_likelihood(&figures),
+        by_generation: tables::probes_by_generation(&figures),
+    })
+}
+
+fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
+    let pared = |value: f64| (role != Role::Dense).then_some(value);
+    Figures {
+        label: label.to_owned(),
+        role,
+        perplexity: Some(measured.perplexity),
+        perplexity_ratio: pared(measured.perplexity_ratio),
+        kl_mean: pared(measured.kl_mean),
+        kl_p99: pared(measured.kl_p99),
+        top1_agreement: pared(measured.top1_agreement),
+        parameters: measured.parameters,
+        bytes: Some(measured.bytes),
+        prefill_tok_s: None,
+        decode_tok_s: measured.speed.map(|speed| speed.decode_tok_s),
+        probes: measured.probes.clone(),
+    }
+}
+
+/// The comparison with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
+fn visible_comparison(comparison: &Comparison) -> Comparison {
+    let Comparison { pare, model, keeps, dense, entries, fronts, conditions, notes } = comparison;
+    let names = |names: &[String]| names.iter().map(|name| visible(name)).collect();
+    let figures = |measured: &Measured| Measured {
+        storage: visible(&measured.storage),
+        probes: measured.probes.iter().map(|(name, &share)| (visible(name), share)).collect(),
+        ..measured.clone()
+    };
+    let entry = |entry: &Entry| {
+        let Entry { recipe, about, source, baseline, keep, outcome } = entry;
+        let outcome = match outcome {
+            Outcome::Measured(measured) => Outcome::Measured(figures(measured)),
+            Outcome::NotApplicable { why } => Outcome::NotApplicable { why: visible(why) },
+            Outcome::Failed { why } => Outcome::Failed { why: visible(why) },
+        };
+        let (recipe, about, source) = (visible(recipe), visible(about), visible(source));
+        Entry { recipe, about, source, baseline: *baseline, keep: *keep, outcome }
+    };
+    Comparison {
+        pare: pare.clone(),
+        model: visible_model(model),
+        keeps: keeps.clone(),
+        dense: figures(dense),
+        entries: entries.iter().map(entry).collect(),
+        fronts: crate::compare::Fronts { bytes: names(&fronts.bytes), speed: names(&fronts.speed) },
+        conditions: conditions.iter().map(|(name, value)| (visible(name), visible(value))).collect(),
+        notes: notes.iter().map(|note| visible(note)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples::inspected;
+    use super::*;
+    use crate::compare::{Fronts, example};
+
+    fn comparison() -> Comparison {
+        let entry = |recipe: &str, keep: f64, outcome: Outcome| Entry {
+            recipe: recipe.to_owned(),
+            about: "what it does".to_owned(),
+            source: "a paper".to_owned(),
+            baseline: recipe == "random",
+            keep,
+            outcome,
+        };
+        let measured = |kl, bytes, speed| Outcome::Measured(example(kl, bytes, speed));
+        let why = "the pattern keeps half".to_owned();
+        Comparison {
+            pare: "0.1.0".to_owned(),
+            model: inspected().model,
+            keeps: vec![0.8, 0.5],
+            dense: example(0.0, 269_000_000, 1.0),
+            entries: vec![
+                entry("slim", 0.8, measured(0.08, 230_000_000, 1.2)),
+                entry("slim", 0.5, measured(0.9, 170_000_000, 1.6)),
+                entry("halves", 0.8, Outcome::NotApplicable { why }),
+                entry("halves", 0.5, measured(f64::INFINITY, 180_000_000, 1.5)),
+                entry("random", 0.8, measured(0.4, 269_000_000, 1.0)),
+                entry("random", 0.5, Outcome::Failed { why: "no number".to_owned() }),
+            ],
+            fronts: Fronts { bytes: vec!["slim 0.5".to_owned()], speed: vec!["slim 0.5".to_owned()] },
+            conditions: vec![("seed".to_owned(), "1".to_owned())],
+            notes: vec!["a remark".to_owned()],
+        }
+    }
+
+    #[test]
+    fn the_page_holds_both_plots_every_share_and_every_reason() {
+        let page = render_comparison(&comparison()).unwrap();
+        assert_eq!(page.matches("<svg class=\"pareto\"").count(), 2);
+        for part in [
+            "Quality against bytes",
+            "Quality against speed",
+            "Keep 0.8",
+            "Keep 0.5",
+            "slim 0.8",
+            "halves 0.8",
+            "not applicable",
+            "the pattern keeps half",
+            "random 0.5",
+            "failed",
+            "no number",
+            "Not drawn: halves 0.5",
+            "∞",
+            "a remark",
+            "Least divergence: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_loaded_nothing_runs_and_text_is_escaped() {
+        const BAD: &str = "\x1b[2J<script>alert('x')</script>&\"";
+        let mut comparison = comparison();
+        comparison.model.name = BAD.to_owned();
+        comparison.notes.push(BAD.to_owned());
+        comparison.conditions.push((BAD.to_owned(), BAD.to_owned()));
+        comparison.fronts.bytes.push(BAD.to_owned());
+        for entry in &mut comparison.entries {
+            (entry.recipe, entry.about, entry.source) = (BAD.to_owned(), BAD.to_owned(), BAD.to_owned());
+            if let Outcome::NotApplicable { why } | Outcome::Failed { why } = &mut entry.outcome {
+                *why = BAD.to_owned();
+            }
+        }
+        let page = render_comparison(&comparison).unwrap();
+        for bad in ["http://", "https://", "src=", "href=", "url(", "@import", "<script", " onload", "alert('x')"] {
+            assert!(!page.contains(bad), "{bad}");
+        }
+        assert!(page.contains("default-src 'none'"));
+        assert!(!page.chars().any(|character| character.is_control() && character != '\n' && character != '\t'));
+    }
+
+    #[test]
+    fn without_speeds_there_is_one_plot_and_without_figures_none() {
+        let mut comparison = comparison();
+        let drop_speed = |measured: &mut Measured| measured.speed = None;
+        drop_speed(&mut comparison.dense);
+        for entry in &mut comparison.entries {
+            if let Outcome::Measured(measured) = &mut entry.outcome {
+                drop_speed(measured);
+            }
+        }
+        let page = render_comparison(&comparison).unwrap();
+        assert_eq!(page.matches("<svg class=\"pareto\"").count(), 1);
+        assert!(!page.contains("of original"));
+        comparison.entries.retain(|entry| entry.measured().is_none());
+        let page = render_comparison(&comparison).unwrap();
+        assert!(!page.contains("<svg") && page.contains("No recipe could keep any of the shares."));
+    }
+}

@@ -1,0 +1,65 @@
+//! `pare compare`: every recipe on one model, beside each other.
+
+mod table;
+
+use super::{calibration, off_grid, open, verification, window};
+use crate::cli::Compare;
+use crate::show;
+use anyhow::Result;
+use pare_engine::Error;
+use pare_engine::compare::{Done, Request, keeps, recipes, run as compare};
+use pare_engine::progress::Work;
+use pare_engine::report::render_comparison;
+use pare_format::write::{refuse_inputs, write_file_atomic};
+
+pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
+    // Everything that can be refused is refused before the first second of work.
+    let keeps = keeps(&arguments.keep)?;
+    let recipes = recipes(&arguments.recipes)?;
+    let texts = &arguments.texts;
+    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
+    let folder = &arguments.output;
+    refuse_inputs(folder, [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten())?;
+    let calibration = calibration(texts, &bundle, work)?;
+    let verification = verification(texts, Some(&calibration), &bundle, work)?;
+    let request = Request {
+        bundle: &bundle,
+        recipes: &recipes,
+        keeps: &keeps,
+        calibration: &calibration,
+        verification: &verification,
+        context: window(texts, &bundle),
+        probes: arguments.probes,
+        speed: !arguments.no_speed,
+        seed: texts.seed,
+        folder,
+        keep_models: arguments.keep_models,
+    };
+    let done = compare(&request, work).inspect_err(|error| {
+        if matches!(error, Error::Interrupted(_)) {
+            show::remark(&format!(
+                "what was measured is kept in {}; the same command goes on from there",
+                folder.display()
+            ));
+        }
+    })?;
+    remarks(&done);
+    let json = serde_json::to_value(&done.comparison)?;
+    write_file_atomic(folder.join("compare.json"), format!("{json:#}\n").as_bytes())?;
+    let page = render_comparison(&done.comparison)
+        .map_err(|error| Error::Refused(format!("the page could not be rendered ({error}); please report this")))?;
+    write_file_atomic(folder.join("compare.html"), page.as_bytes())?;
+    if arguments.json {
+        return show::json(&json);
+    }
+    show::print(&table::text(&done.comparison, arguments.sort))?;
+    show::print(&format!("\nfigures: {0}/compare.json\npage:    {0}/compare.html\n", folder.display()))
+}
+
+/// What the figures do not say: how much of them was there already.
+fn remarks(done: &Done) {
+    for spoilt in &done.spoilt {
+        show::remark(&format!("note: {spoilt}; measured anew"));
+    }
+    show::remark(&format!("measured now: {}; found from earlier runs: {}", done.computed, done.found));
+}
