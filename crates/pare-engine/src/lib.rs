@@ -13,6 +13,7 @@ pub mod export;
 pub mod generate;
 pub mod hub;
 pub mod inspect;
+pub mod merging;
 pub mod observe;
 pub mod probe;
 pub mod progress;

@@ -5,6 +5,7 @@
 mod export;
 mod forms;
 mod fuzz_recipe;
+mod merging;
 mod real_model;
 mod recipes;
 mod shrinking;

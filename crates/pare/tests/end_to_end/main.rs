@@ -10,6 +10,7 @@ mod export;
 mod figures;
 mod generate;
 mod interrupt;
+mod merge;
 mod model;
 mod program;
 mod refused_models;
