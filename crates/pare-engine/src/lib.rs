@@ -15,6 +15,7 @@ pub mod generate;
 pub mod hub;
 pub mod inspect;
 pub mod job;
+pub mod merging;
 pub mod observe;
 mod parallel;
 pub mod probe;

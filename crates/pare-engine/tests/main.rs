@@ -6,6 +6,7 @@ mod export;
 mod forms;
 mod fuzz_recipe;
 mod jobs;
+mod merging;
 mod real_model;
 mod recipes;
 mod shrinking;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
+    /// Two models of one architecture into one
+    Merge(Merge),
     /// Write one GGUF file, for llama.cpp and others
     Export(Export),
     /// Generate text
@@ -245,6 +247,40 @@ pub(crate) struct Eval {
     pub(crate) no_speed: bool,
     #[command(flatten)]
     pub(crate) weights: Weights,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare merge`.
+#[derive(Debug, Args)]
+pub(crate) struct Merge {
+    /// The first model
+    #[arg(value_name = "A")]
+    pub(crate) first: String,
+    /// The second model: the same architecture and tokenizer, and of the same origin
+    #[arg(value_name = "B")]
+    pub(crate) second: String,
+    /// How (see `pare methods`)
+    #[arg(long, value_name = "NAME", default_value = "pleas")]
+    pub(crate) method: String,
+    /// FFN width of the result over that of one model, 1 to 2: above 1 the least alike channels of both stay
+    #[arg(long, value_name = "SIZE", default_value_t = 1.0)]
+    pub(crate) size: f64,
+    /// Directory of the result
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Replace the directory when it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Type of the written weights: auto is the first model's own 16-bit type, f16 otherwise
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "f32", "f16", "bf16"]))]
+    pub(crate) dtype: String,
+    /// Write the model and stop: no figures
+    #[arg(long)]
+    pub(crate) no_verify: bool,
     #[command(flatten)]
     pub(crate) texts: Texts,
     /// Print JSON

@@ -120,7 +120,7 @@ pub struct Merged {
 }
 
 /// What a merge found on its way.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Info {
     /// Channels of the first model that were merged with one of another number in the second.
     pub moved_channels: usize,

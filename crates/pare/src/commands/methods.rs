@@ -5,16 +5,17 @@ use crate::show;
 use anyhow::Result;
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_methods::card::{Card, Grain};
-use pare_methods::{allocate, compensate, encode, rewrite, score};
+use pare_methods::{allocate, compensate, encode, merge, rewrite, score};
 use serde_json::{Value, json};
 
-fn axes() -> [(&'static str, &'static str, Vec<Card>); 5] {
+fn axes() -> [(&'static str, &'static str, Vec<Card>); 6] {
     [
         ("score", "one number per unit, higher = keep", score::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("allocate", "how much each group of units gives", allocate::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("compensate", "repair after a fixed cut", compensate::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("encode", "one matrix to another storage", encode::ENTRIES.iter().map(|entry| entry.card).collect()),
         ("rewrite", "the whole model in other numbers", rewrite::ENTRIES.iter().map(|entry| entry.card).collect()),
+        ("merge", "two models into one", merge::ENTRIES.iter().map(|entry| entry.card).collect()),
     ]
 }
 

@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod inspect;
 mod logits;
+mod merge;
 mod methods;
 mod run;
 mod shrink;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Shrink(arguments) => shrink::run(&arguments, work),
         Command::Compare(arguments) => compare::run(&arguments, work),
         Command::Eval(arguments) => eval::run(&arguments, work),
+        Command::Merge(arguments) => merge::run(&arguments, work),
         Command::Export(arguments) => export::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),

@@ -3,7 +3,7 @@
 use crate::program::pare;
 use std::path::Path;
 
-const AXES: [&str; 3] = ["score", "allocate", "compensate"];
+const AXES: [&str; 6] = ["score", "allocate", "compensate", "encode", "rewrite", "merge"];
 
 #[test]
 fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
@@ -11,7 +11,7 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
     let json = pare(["methods", "--json"]).json();
     let mut keys: Vec<&String> = json.as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["allocate", "compensate", "recipes", "score"]);
+    assert_eq!(keys, ["allocate", "compensate", "encode", "merge", "recipes", "rewrite", "score"]);
     for axis in AXES {
         let methods = json[axis].as_array().unwrap();
         assert!(!methods.is_empty(), "{axis}");
@@ -48,6 +48,7 @@ fn help_names_every_command_and_option() {
         ("inspect", &["--report", "--json"]),
         ("shrink", &["--recipe", "--keep", "--output", "--force", "--dtype", "--no-verify", "--json"]),
         ("eval", &["--against", "--probes", "--no-speed", "--json"]),
+        ("merge", &["<A>", "<B>", "--method", "--size", "--output", "--force", "--dtype", "--no-verify", "--json"]),
         (
             "run",
             &[
@@ -70,7 +71,7 @@ fn help_names_every_command_and_option() {
     for (command, options) in rows {
         assert!(help.contains(&format!("  {command} ")), "{command}: {help}");
         let text = pare([command, "--help"]).succeeds();
-        let texts = if ["inspect", "shrink", "eval"].contains(command) { &TEXTS[..] } else { &[] };
+        let texts = if ["inspect", "shrink", "eval", "merge"].contains(command) { &TEXTS[..] } else { &[] };
         for option in options.iter().chain(texts).chain(&["--threads", "--quiet", "--help"]) {
             assert!(text.contains(option), "{command}: {option}: {text}");
         }

@@ -11,6 +11,7 @@ mod export;
 mod figures;
 mod generate;
 mod interrupt;
+mod merge;
 mod model;
 mod program;
 mod refused_models;
