@@ -71,9 +71,49 @@ pub(crate) fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     product
 }
 
+/// The eigenvectors of a symmetric `a` `[n, n]` of finite numbers, those of the largest eigenvalues first: `[n, n]`, vector `j` in column `j`,
+/// row by row. The largest entry of each is positive, so that equal matrices have equal vectors. None when it does not converge.
+pub(crate) fn principal_axes(a: &[f64], n: usize) -> Option<Vec<f64>> {
+    let mut axes = vec![0.0; n * n];
+    if n == 0 {
+        return Some(axes);
+    }
+    let (mut values, mut vectors) = (faer::Col::<f64>::zeros(n), vec![0.0; n * n]);
+    let both = faer::linalg::evd::ComputeEigenvectors::Yes;
+    let scratch = faer::linalg::evd::self_adjoint_evd_scratch::<f64>(n, both, Par::Seq, faer::Spec::default());
+    faer::linalg::evd::self_adjoint_evd(
+        MatRef::from_column_major_slice(a, n, n),
+        values.as_diagonal_mut(),
+        Some(MatMut::from_column_major_slice_mut(&mut vectors, n, n)),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    )
+    .ok()?;
+    // faer gives the smallest first.
+    for (to, vector) in vectors.chunks_exact(n).rev().enumerate() {
+        let largest = vector.iter().fold(0.0_f64, |most, &value| if value.abs() > most.abs() { value } else { most });
+        let sign = if largest < 0.0 { -1.0 } else { 1.0 };
+        vector.iter().enumerate().for_each(|(row, value)| axes[row * n + to] = sign * value);
+    }
+    Some(axes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principal_axes_by_hand() {
+        // Points on the axes: their moments are diagonal, and the axes are those of the space, by size.
+        let axes = principal_axes(&[1.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 4.0], 3).unwrap();
+        assert_eq!(axes, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        // Points on the diagonal (1, 1) and (-1, -1): eigenvalues 2 and 0 of [[1, 1], [1, 1]], a turn by 45 degrees.
+        let (axes, half) = (principal_axes(&[1.0, 1.0, 1.0, 1.0], 2).unwrap(), 0.5_f64.sqrt());
+        assert!(axes.iter().zip([half, half, half, -half]).all(|(got, want)| (got.abs() - want.abs()).abs() < 1e-15));
+        assert!(axes[0] * axes[2] > 0.0 && axes[1] * axes[3] < 0.0, "{axes:?}");
+        assert_eq!(principal_axes(&[], 0), Some(vec![]));
+    }
 
     #[test]
     fn multiplies_by_hand() {

@@ -5,7 +5,7 @@ use crate::rope::Rope;
 use crate::site::Projection;
 use crate::storage::Packed;
 use crate::weight::{Linear, Weight};
-use pare_format::config::Family;
+pub use pare_format::config::Family;
 use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
 use std::sync::Arc;

@@ -1,8 +1,18 @@
 //! Rewrites: the whole model in other numbers. Some keep its function, some make it smaller on the way.
 
+mod flatten;
+mod fold_norm;
+mod neighbour_average;
 mod off_grid;
+pub mod slice;
+mod slice_global;
 
+pub use flatten::Flatten;
+pub use fold_norm::FoldNorm;
+pub use neighbour_average::NeighbourAverage;
 pub use off_grid::off_grid;
+pub use slice::Slice;
+pub use slice_global::SliceGlobal;
 
 use crate::card::Card;
 use crate::error::{Built, MethodError};
@@ -68,7 +78,8 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every rewrite, by name.
-pub const ENTRIES: &[Entry] = &[];
+pub const ENTRIES: &[Entry] =
+    &[flatten::ENTRY, fold_norm::ENTRY, neighbour_average::ENTRY, slice::ENTRY, slice_global::ENTRY];
 
 /// The rewrite called `name`.
 ///
