@@ -5,6 +5,8 @@
 mod allocate;
 mod compensate;
 mod golden;
+mod golden_rewrite;
+mod rewrite;
 mod score;
 mod tidy;
 

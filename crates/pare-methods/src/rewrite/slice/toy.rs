@@ -165,7 +165,9 @@ impl Calibration for OnText {
         let (mut sum, mut count) = (0.0, 0.0);
         for tokens in &self.sequences {
             let (reference, tested) = (logits(&self.original, tokens), logits(model, tokens));
-            for (reference, tested) in reference.chunks_exact(41).zip(tested.chunks_exact(41)) {
+            let vocab = model.architecture.vocab;
+            let last = (tokens.len() - 1) * vocab;
+            for (reference, tested) in reference[..last].chunks_exact(vocab).zip(tested[..last].chunks_exact(vocab)) {
                 (sum, count) = (sum + kl(reference, tested), count + 1.0);
             }
         }
