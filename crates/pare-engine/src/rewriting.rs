@@ -265,3 +265,6 @@ fn run(model: &Model, sequences: &[Vec<u32>], work: Work<'_>) -> Result<Matrix, 
     let width = model.architecture.hidden;
     Ok(Matrix::from_vec(x.len() / width.max(1), width, x))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod forms;
 mod fuzz_recipe;
 mod real_model;
 mod recipes;
+mod rewriting;
 mod shrinking;
 mod texts;
 mod tiny;
