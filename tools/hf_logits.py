@@ -6,7 +6,8 @@ FILE holds {"prompts": [{"ids": [...], "logits": [...]}]}, logits of the last po
 
 Reads config.json and *.safetensors only. Families: llama, mistral, qwen2, qwen3. The key "pare" in config.json gives
 widths block by block: {"blocks": [{"attention": {"heads": 9, "kv_heads": 3} | null, "ffn": 1536 | null}, ...]}; the
-tensors of a part that is null are absent, its norm with them. Weights in the forms of docs/FORMAT.md become dense first.
+tensors of a part that is null are absent, its norm with them. {"shortcuts": true} there: x becomes S x beside each
+part. Weights in the forms of docs/FORMAT.md become dense first.
 """
 import argparse
 import glob
@@ -194,7 +195,9 @@ class Model:
         self.width = c.get("head_dim") or (128 if self.family == "qwen3" else c["hidden_size"] // heads)
         uniform = {"attention": {"heads": heads, "kv_heads": c.get("num_key_value_heads") or heads},
                    "ffn": c["intermediate_size"]}
-        self.blocks = c["pare"]["blocks"] if "pare" in c else [uniform] * c["num_hidden_layers"]
+        own = c.get("pare") or {}
+        self.blocks = own.get("blocks") or [uniform] * c["num_hidden_layers"]
+        self.shortcuts = bool(own.get("shortcuts"))
         if len(self.blocks) != c["num_hidden_layers"]:
             raise SystemExit(f"config.json: {len(self.blocks)} pare.blocks, num_hidden_layers {c['num_hidden_layers']}")
         self.eps = c.get("rms_norm_eps", 1e-6)
@@ -215,6 +218,9 @@ class Model:
     def linear(self, x, name, rows, bias):
         y = x @ self.get(name + ".weight", rows, x.shape[-1]).T
         return y + self.get(name + ".bias", rows) if bias else y
+
+    def shortcut(self, x, at):
+        return self.linear(x, at + "shortcut", x.shape[-1], False) if self.shortcuts else x
 
     def norm(self, x, name):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * self.get(name + ".weight", x.shape[-1])
@@ -254,12 +260,14 @@ class Model:
             at = f"model.layers.{i}."
             if block["attention"] is not None:
                 heads, groups = block["attention"]["heads"], block["attention"]["kv_heads"]
-                x = x + self.attention(self.norm(x, at + "input_layernorm"), at + "self_attn.", heads, groups)
+                y = self.attention(self.norm(x, at + "input_layernorm"), at + "self_attn.", heads, groups)
+                x = self.shortcut(x, at + "self_attn.") + y
             if block["ffn"] is not None:
                 y = self.norm(x, at + "post_attention_layernorm")
                 gate = self.linear(y, at + "mlp.gate_proj", block["ffn"], self.ffn_bias)
                 up = self.linear(y, at + "mlp.up_proj", block["ffn"], self.ffn_bias)
-                x = x + self.linear(gate / 2 * (1 + np.tanh(gate / 2)) * up, at + "mlp.down_proj", C, self.ffn_bias)
+                y = self.linear(gate / 2 * (1 + np.tanh(gate / 2)) * up, at + "mlp.down_proj", C, self.ffn_bias)
+                x = self.shortcut(x, at + "mlp.") + y
         head = table if c.get("tie_word_embeddings") else self.get("lm_head.weight", V, C)
         x = self.norm(x, "model.norm")
         self.unread.discard("lm_head.weight")  # a tied head may be stored as well

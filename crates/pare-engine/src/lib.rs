@@ -23,6 +23,7 @@ pub mod progress;
 pub mod prove;
 pub mod recipe;
 pub mod report;
+pub mod rewriting;
 pub mod shrink;
 pub mod speed;
 pub mod text;

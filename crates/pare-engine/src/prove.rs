@@ -236,7 +236,7 @@ fn samples(
 
 fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, samples: Vec<Sample>) -> Report {
     let bundle = job.bundle;
-    let picture = kept_shares(&bundle.model, &made.shrunk.plan)
+    let picture = kept_shares(&bundle.model, &made.shrunk.base, &made.shrunk.plan)
         .into_iter()
         .map(|(attention, ffn)| BlockShare { attention, ffn })
         .collect();

@@ -18,7 +18,7 @@ use crate::job::JobDirectory;
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
 use crate::recipe::Recipe;
-use crate::{Error, parallel};
+use crate::{Error, parallel, rewriting};
 use block::Decided;
 use measure::Divergences;
 use pare_methods::card::Grain;
@@ -53,7 +53,9 @@ pub struct Request<'a> {
 pub struct Shrunk {
     /// The smaller model.
     pub model: Model,
-    /// What was removed.
+    /// The model after the rewrites and before the cuts: what the plan speaks of.
+    pub base: Model,
+    /// What was removed from it.
     pub plan: Plan,
     /// What each repair found.
     pub repairs: Vec<Repair>,
@@ -203,6 +205,19 @@ impl Prepared<'_> {
     }
 }
 
+/// The model after the rewrites of the recipe, and what they say.
+fn rewritten(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<(Model, Vec<String>), Error> {
+    let (mut model, mut notes) = (model.clone(), Vec::new());
+    for (index, step) in request.recipe.rewrite.iter().enumerate() {
+        let keep = prepare::rewrite_keep(request.recipe, index, request.keep);
+        let Request { calibration, seed, .. } = *request;
+        let made = rewriting::rewrite(&model, &step.method, &step.with, keep, calibration, seed, work)?;
+        model = made.model;
+        notes.extend(made.notes);
+    }
+    Ok((model, notes))
+}
+
 /// Shrinks `model`.
 ///
 /// The scores see the dense model, or, for a sequential recipe, each block sees what the cut blocks before it produce. Repairs and
@@ -212,6 +227,9 @@ impl Prepared<'_> {
 /// A `keep` that the recipe cannot reach; what a method refuses; activations that are not finite; the user stops it.
 pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Shrunk, Error> {
     let whole = all_weights(model);
+    check(model, request.recipe, request.keep)?;
+    let (base, notes) = rewritten(model, request, work)?;
+    let model = &base;
     let prepared = Prepared::new(model, request.recipe, request.keep, request.seed, whole)?;
     if prepared.cuts.iter().all(|cut| cut.cut.grain != Grain::Weight) {
         prepared.quotas(&prepared.flat_scores(), &mut Nothing)?;
@@ -219,10 +237,11 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
     let decided = prepared.decide(model, request, work)?;
     let mut shrunk = Shrunk {
         model: model.clone(),
+        base: model.clone(),
         plan: Plan::default(),
         repairs: Vec::new(),
         encoded: Vec::new(),
-        notes: Vec::new(),
+        notes,
     };
     let mut states = prepared.needs_states().then(|| States::embed(model, request.calibration));
     work.progress.begin("cutting", model.blocks.len() as u64);

@@ -119,6 +119,11 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
         model.blocks.iter().any(of_block)
     };
     let mut config = before.clone();
+    let architecture = &model.architecture;
+    config.family = architecture.family;
+    (config.hidden, config.head_dim) = (architecture.hidden, architecture.head_dim);
+    config.norm_eps = architecture.norm_eps;
+    config.shortcuts = model.has_shortcuts();
     config.blocks = model.blocks.len();
     config.tied = model.head.is_none();
     config.dtype = Some(dtype);
@@ -142,7 +147,8 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
 /// The numbers of one tensor of a plain directory.
 #[derive(Clone, Copy)]
 enum Source<'a> {
-    Embedding(&'a dyn Weight),
+    /// The embedding, the head or a shortcut: everything passes through it, so that it gets more bits.
+    Shared(&'a dyn Weight),
     Projection(&'a dyn Weight),
     Vector(&'a [f32]),
     /// Zeros: a bias that the format asks for beside one that there is.
@@ -151,9 +157,10 @@ enum Source<'a> {
 
 /// Every tensor that `config` asks for, in order.
 fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a>)> {
-    let mut list = vec![("model.embed_tokens.weight".to_owned(), Source::Embedding(model.embedding.as_ref()))];
+    let mut list = vec![("model.embed_tokens.weight".to_owned(), Source::Shared(model.embedding.as_ref()))];
     for (index, block) in model.blocks.iter().enumerate() {
         let named = |name: &str| format!("model.layers.{index}.{name}");
+        let mut shortcuts = Vec::new();
         let mut linear = |name: &str, linear: &'a Linear, bias: bool| {
             list.push((named(&format!("{name}.weight")), Source::Projection(linear.weight.as_ref())));
             if bias {
@@ -166,12 +173,15 @@ fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a
             linear("self_attn.k_proj", &part.k, config.attention_bias);
             linear("self_attn.v_proj", &part.v, config.attention_bias);
             linear("self_attn.o_proj", &part.o, config.output_bias());
+            shortcuts.extend(part.shortcut.iter().map(|shortcut| (named("self_attn.shortcut.weight"), shortcut)));
         }
         if let Some(part) = &block.ffn {
             linear("mlp.gate_proj", &part.gate, config.mlp_bias);
             linear("mlp.up_proj", &part.up, config.mlp_bias);
             linear("mlp.down_proj", &part.down, config.mlp_bias);
+            shortcuts.extend(part.shortcut.iter().map(|shortcut| (named("mlp.shortcut.weight"), shortcut)));
         }
+        list.extend(shortcuts.into_iter().map(|(name, linear)| (name, Source::Shared(linear.weight.as_ref()))));
         if let Some(part) = block.attention() {
             list.push((named("input_layernorm.weight"), Source::Vector(&part.norm)));
             let norms = [("self_attn.q_norm.weight", &part.q_norm), ("self_attn.k_norm.weight", &part.k_norm)];
@@ -184,8 +194,13 @@ fn tensors<'a>(model: &'a Model, config: &ModelConfig) -> Vec<(String, Source<'a
         }
     }
     list.push(("model.norm.weight".to_owned(), Source::Vector(&model.final_norm)));
-    list.extend(model.head.iter().map(|head| ("lm_head.weight".to_owned(), Source::Embedding(head.weight.as_ref()))));
+    list.extend(model.head.iter().map(|head| ("lm_head.weight".to_owned(), Source::Shared(head.weight.as_ref()))));
     list
+}
+
+/// How many parts a block has.
+fn parts(block: &pare_model::block::Block) -> usize {
+    usize::from(block.mixer.is_some()) + usize::from(block.ffn.is_some())
 }
 
 /// What was written.
@@ -212,6 +227,11 @@ pub fn write_directory(
 ) -> Result<Written, Error> {
     let dtype = write_as.dtype(&before.model);
     let mut config = describe(&before.config, model, dtype, write_as.is_own());
+    if config.shortcuts && model.blocks.iter().any(|block| block.shortcuts().count() != parts(block)) {
+        return Err(Error::Refused(
+            "some parts of the model have a shortcut and some have none; expected all or none".into(),
+        ));
+    }
     let tensors = forms::split(&tensors(model, &config), write_as, dtype, work)?;
     let storages = forms::summary(&tensors);
     // Where every matrix stays plain after all, everybody can read the result.

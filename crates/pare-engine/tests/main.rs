@@ -9,6 +9,7 @@ mod jobs;
 mod merging;
 mod real_model;
 mod recipes;
+mod rewriting;
 mod shrinking;
 mod texts;
 mod tiny;

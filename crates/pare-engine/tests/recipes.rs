@@ -118,11 +118,10 @@ fn a_mistake_is_answered_with_its_field() {
 
 #[test]
 fn sequential_is_for_units_inside_a_part() {
-    for cut in ["grain = \"block\"\nscore = \"block-influence\""] {
-        let text =
-            format!("name = \"t\"\nabout = \"t\"\nsource = \"own\"\nkeep = 0.8\nsequential = true\n[[cut]]\n{cut}\n");
-        assert!(refusal(&text).contains("field sequential: found true, expected false, unless"), "{}", refusal(&text));
-    }
+    let cut = "grain = \"block\"\nscore = \"block-influence\"";
+    let text =
+        format!("name = \"t\"\nabout = \"t\"\nsource = \"own\"\nkeep = 0.8\nsequential = true\n[[cut]]\n{cut}\n");
+    assert!(refusal(&text).contains("field sequential: found true, expected false, unless"), "{}", refusal(&text));
 }
 
 #[test]

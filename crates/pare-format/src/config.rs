@@ -119,6 +119,8 @@ pub struct ModelConfig {
     pub windowed: Vec<bool>,
     /// Per block what it consists of, when the blocks are not all alike.
     pub uneven: Option<Vec<BlockShape>>,
+    /// Whether every part of every block passes the residual stream through a shortcut `[C, C]` beside it (docs/FORMAT.md).
+    pub shortcuts: bool,
     /// Whether matrices may be kept in the forms of docs/FORMAT.md: a `quantization_config` with the `quant_method` "pare".
     pub own_forms: bool,
     /// Everything that the file says, kept for writing back.
@@ -196,6 +198,7 @@ impl ModelConfig {
             sliding_window,
             windowed,
             uneven: None,
+            shortcuts: shapes::read_shortcuts(&fields, own_forms)?,
             own_forms,
             raw: Object::default(),
         };
@@ -229,6 +232,9 @@ impl ModelConfig {
     /// Why other tools cannot load a model of this shape, when they cannot.
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
+        if self.shortcuts {
+            return Some("its blocks have shortcuts, which only pare reads".to_owned());
+        }
         if self.own_forms {
             return Some("its weights are kept in forms that only pare reads".to_owned());
         }

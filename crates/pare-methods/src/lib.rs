@@ -3,6 +3,7 @@
 //! No IO, no clock, no printing, no globals. Methods of different axes never import each other.
 
 pub mod allocate;
+mod basis;
 pub mod card;
 mod check;
 pub mod compensate;

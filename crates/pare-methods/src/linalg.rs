@@ -230,9 +230,34 @@ pub(crate) fn symmetric_eigen(a: &[f64], n: usize) -> Option<(Vec<f64>, Vec<f64>
     outcome.is_ok().then(|| (values.iter().copied().collect(), vectors))
 }
 
+/// The eigenvectors of a symmetric `a` `[n, n]` of finite numbers, those of the largest eigenvalues first: `[n, n]`, vector `j` in column `j`,
+/// row by row. The largest entry of each is positive, so that equal matrices have equal vectors. None when it does not converge.
+pub(crate) fn principal_axes(a: &[f64], n: usize) -> Option<Vec<f64>> {
+    let (_, vectors) = symmetric_eigen(a, n)?;
+    let mut axes = vec![0.0; n * n];
+    for (to, vector) in vectors.chunks_exact(n.max(1)).rev().enumerate() {
+        let largest = vector.iter().fold(0.0_f64, |most, &value| if value.abs() > most.abs() { value } else { most });
+        let sign = if largest < 0.0 { -1.0 } else { 1.0 };
+        vector.iter().enumerate().for_each(|(row, value)| axes[row * n + to] = sign * value);
+    }
+    Some(axes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principal_axes_by_hand() {
+        // Points on the axes: their moments are diagonal, and the axes are those of the space, by size.
+        let axes = principal_axes(&[1.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 4.0], 3).unwrap();
+        assert_eq!(axes, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        // Points on the diagonal (1, 1) and (-1, -1): eigenvalues 2 and 0 of [[1, 1], [1, 1]], a turn by 45 degrees.
+        let (axes, half) = (principal_axes(&[1.0, 1.0, 1.0, 1.0], 2).unwrap(), 0.5_f64.sqrt());
+        assert!(axes.iter().zip([half, half, half, -half]).all(|(got, want)| (got.abs() - want.abs()).abs() < 1e-15));
+        assert!(axes[0] * axes[2] > 0.0 && axes[1] * axes[3] < 0.0, "{axes:?}");
+        assert_eq!(principal_axes(&[], 0), Some(vec![]));
+    }
 
     #[test]
     fn multiplies_by_hand() {

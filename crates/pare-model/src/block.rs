@@ -21,6 +21,8 @@ pub struct Attention {
     pub q_norm: Option<Arc<[f32]>>,
     /// Gain of the norm of each key head, `[D]` (qwen3).
     pub k_norm: Option<Arc<[f32]>>,
+    /// What the residual stream passes beside the part, `[C, C]`; none when it passes unchanged.
+    pub shortcut: Option<Linear>,
     /// Query heads H.
     pub heads: usize,
     /// KV heads G; query heads `g * H / G .. (g + 1) * H / G` read KV head `g`.
@@ -46,6 +48,8 @@ pub struct Ffn {
     pub up: Linear,
     /// Down projection `[C, F]`.
     pub down: Linear,
+    /// What the residual stream passes beside the part, `[C, C]`; none when it passes unchanged.
+    pub shortcut: Option<Linear>,
 }
 
 impl Ffn {
@@ -55,7 +59,7 @@ impl Ffn {
     }
 }
 
-/// A block: `x + mixer(norm x)`, then `x + ffn(norm x)`.
+/// A block: `x + mixer(norm x)`, then `x + ffn(norm x)`; a part with a shortcut S makes it `S x + part(norm x)`.
 #[derive(Clone, Debug)]
 pub struct Block {
     /// The attention part, unless it was dropped.
@@ -110,7 +114,20 @@ impl Block {
         Projection::ALL.into_iter().filter_map(|projection| Some((projection, self.linear(projection)?)))
     }
 
-    /// Stored numbers of the attention part: projections, biases and norms.
+    /// The shortcuts of its parts that are there.
+    pub fn shortcuts(&self) -> impl Iterator<Item = &Linear> {
+        let attention = self.attention().and_then(|part| part.shortcut.as_ref());
+        attention.into_iter().chain(self.ffn.as_ref().and_then(|part| part.shortcut.as_ref()))
+    }
+
+    /// The shortcuts of its parts that are there, writable.
+    pub fn shortcuts_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let Self { mixer, ffn } = self;
+        let attention = mixer.as_mut().and_then(|Mixer::Attention(attention)| attention.shortcut.as_mut());
+        attention.into_iter().chain(ffn.as_mut().and_then(|part| part.shortcut.as_mut()))
+    }
+
+    /// Stored numbers of the attention part: projections, biases, norms and a shortcut.
     pub fn attention_parameters(&self) -> u64 {
         self.attention().map_or(0, |part| {
             let gain = |gain: &Option<Arc<[f32]>>| gain.as_ref().map_or(0, |gain| gain.len() as u64);
@@ -118,6 +135,7 @@ impl Block {
                 + part.norm.len() as u64
                 + gain(&part.q_norm)
                 + gain(&part.k_norm)
+                + part.shortcut.as_ref().map_or(0, Linear::parameters)
         })
     }
 
@@ -126,6 +144,7 @@ impl Block {
         self.ffn.as_ref().map_or(0, |part| {
             [&part.gate, &part.up, &part.down].iter().map(|linear| linear.parameters()).sum::<u64>()
                 + part.norm.len() as u64
+                + part.shortcut.as_ref().map_or(0, Linear::parameters)
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::block::{Attention, Block, Ffn, Mixer};
 use crate::model::{Architecture, Model};
 use crate::rope::RopeTable;
 use crate::site::Point;
-use crate::weight::{Workspace, apply_together};
+use crate::weight::{Linear, Workspace, apply_together};
 use pare_kernels::attention::{AttentionScratch, KvBlock};
 use pare_kernels::each_row;
 use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
@@ -86,6 +86,8 @@ pub struct Scratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     part: Vec<f32>,
+    /// The residual stream behind a shortcut.
+    turned: Vec<f32>,
     /// One for each segment of a batch.
     attention: Vec<AttentionScratch>,
     rope: RopeTable,
@@ -104,6 +106,7 @@ impl Scratch {
             gate: Vec::new(),
             up: Vec::new(),
             part: Vec::new(),
+            turned: Vec::new(),
             attention: Vec::new(),
             rope: RopeTable::new(&architecture.rope, architecture.head_dim),
             work: Workspace::new(),
@@ -127,6 +130,15 @@ fn norm_rows(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32], pool: &Pool) {
 /// `y += x`, rows of `width` values.
 fn add_rows(y: &mut [f32], x: &[f32], width: usize, pool: &Pool) {
     each_row(y, width, pool, &|row, y| add(y, &x[row * width..(row + 1) * width]));
+}
+
+/// `x = S x` for a part with a shortcut S.
+fn turn(shortcut: Option<&Linear>, x: &mut [f32], turned: &mut Vec<f32>, work: &mut Workspace, pool: &Pool) {
+    if let Some(shortcut) = shortcut {
+        let turned = room(turned, x.len());
+        shortcut.apply(x, turned, work, pool);
+        x.copy_from_slice(turned);
+    }
 }
 
 /// Everything a block needs besides its weights.
@@ -249,6 +261,7 @@ impl Attention {
         }
         let part = room(&mut scratch.part, tokens * hidden);
         self.o.apply(mixed, part, &mut scratch.work, pool);
+        turn(self.shortcut.as_ref(), x, &mut scratch.turned, &mut scratch.work, pool);
         add_rows(x, part, hidden, pool);
     }
 }
@@ -308,6 +321,7 @@ impl Ffn {
         }
         let part = room(&mut scratch.part, tokens * hidden);
         self.down.apply(gate, part, &mut scratch.work, pool);
+        turn(self.shortcut.as_ref(), x, &mut scratch.turned, &mut scratch.work, pool);
         add_rows(x, part, hidden, pool);
     }
 }

@@ -5,7 +5,7 @@ use crate::rope::Rope;
 use crate::site::Projection;
 use crate::storage::Packed;
 use crate::weight::{Linear, Weight};
-use pare_format::config::Family;
+pub use pare_format::config::Family;
 use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
 use std::sync::Arc;
@@ -81,7 +81,8 @@ impl Model {
     pub fn bytes_per_token(&self) -> u64 {
         let head = self.head.as_ref().map_or(self.embedding.bytes(), |head| head.weight.bytes());
         let blocks: usize = self.blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight.bytes()).sum();
-        (head + blocks) as u64
+        let shortcuts: usize = self.blocks.iter().flat_map(Block::shortcuts).map(|linear| linear.weight.bytes()).sum();
+        (head + blocks + shortcuts) as u64
     }
 
     /// Whether all blocks have both parts and the same widths.
@@ -92,6 +93,11 @@ impl Model {
         };
         let Some(first) = self.blocks.first().map(widths) else { return true };
         first.0.is_some() && first.1.is_some() && self.blocks.iter().all(|block| widths(block) == first)
+    }
+
+    /// Whether a part of a block passes the residual stream through a shortcut.
+    pub fn has_shortcuts(&self) -> bool {
+        self.blocks.iter().any(|block| block.shortcuts().next().is_some())
     }
 
     /// The same model with its weights repacked for the decode kernel.
@@ -110,6 +116,7 @@ impl Model {
                     linear.weight = repack(&linear.weight);
                 }
             }
+            block.shortcuts_mut().for_each(|linear| linear.weight = repack(&linear.weight));
         }
         model
     }

@@ -137,6 +137,14 @@ pub enum PlanError {
         /// Attention or ffn.
         part: &'static str,
     },
+    /// The residual stream would pass without its shortcut: what follows reads another basis.
+    #[error("the plan drops the {part} of block {block}, which has a shortcut that must stay")]
+    Shortcut {
+        /// Which block.
+        block: usize,
+        /// Attention or ffn.
+        part: &'static str,
+    },
     /// Kept units are not ascending, out of range, or none at all.
     #[error("block {block}: kept {units} must be ascending, at least one, below {count}")]
     Units {
@@ -196,6 +204,7 @@ impl Ffn {
             gate: keep_rows(&self.gate, channels),
             up: keep_rows(&self.up, channels),
             down: keep_cols(&self.down, channels),
+            shortcut: self.shortcut.clone(),
         }
     }
 }
@@ -260,17 +269,30 @@ impl Block {
                 *attention = attention.keep_groups(groups);
             }
             Edit::DropAttention { .. } => {
+                self.check_shortcut(block, "attention")?;
                 self.mixer.take().ok_or(no_part("attention"))?;
             }
             Edit::DropFfn { .. } => {
+                self.check_shortcut(block, "ffn")?;
                 self.ffn.take().ok_or(no_part("ffn"))?;
             }
             Edit::DropBlock { .. } => {
+                self.check_shortcut(block, "attention")?;
+                self.check_shortcut(block, "ffn")?;
                 self.mixer = None;
                 self.ffn = None;
             }
         }
         Ok(())
+    }
+
+    /// Refuses to drop a part whose shortcut carries the residual stream on.
+    fn check_shortcut(&self, block: usize, part: &'static str) -> Result<(), PlanError> {
+        let shortcut = match part {
+            "ffn" => self.ffn.as_ref().and_then(|part| part.shortcut.as_ref()),
+            _ => self.attention().and_then(|part| part.shortcut.as_ref()),
+        };
+        shortcut.map_or(Ok(()), |_| Err(PlanError::Shortcut { block, part }))
     }
 }
 

@@ -82,8 +82,9 @@ fn composed(model: &Model) -> Model {
 #[test]
 fn decoding_allocates_nothing_once_the_buffers_are_there() {
     let pool = Pool::new(2);
-    let composed = composed(&tiny::family("llama-tied"));
-    for (name, model) in tiny::all().into_iter().chain([("composed", composed)]) {
+    let tied = tiny::family("llama-tied");
+    let (composed, turned) = (composed(&tied), tiny::with_shortcuts(&tied));
+    for (name, model) in tiny::all().into_iter().chain([("composed", composed), ("shortcuts", turned)]) {
         for pack in [PackAs::Stored, PackAs::Exact] {
             let model = model.packed(pack, &pool);
             for rows in [1, 4] {

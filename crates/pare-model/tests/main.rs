@@ -8,5 +8,6 @@ mod forms;
 mod passes;
 mod plans;
 mod removal;
+mod shortcuts;
 mod storages;
 mod tiny;

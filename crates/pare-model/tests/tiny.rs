@@ -71,6 +71,7 @@ pub(crate) fn uneven() -> Model {
                 o: draw.linear(HIDDEN, heads * HEAD),
                 q_norm: Some(draw.many(HEAD, 1.0, 0.5).into()),
                 k_norm: Some(draw.many(HEAD, 1.0, 0.5).into()),
+                shortcut: None,
                 heads,
                 groups,
             })
@@ -80,6 +81,7 @@ pub(crate) fn uneven() -> Model {
             gate: draw.linear(width, HIDDEN),
             up: draw.linear(width, HIDDEN),
             down: draw.linear(HIDDEN, width),
+            shortcut: None,
         }),
     };
     let blocks = vec![
@@ -128,4 +130,22 @@ pub(crate) fn same_numbers(got: &[f32], want: &[f32], what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     let differs = got.iter().zip(want).position(|(got, want)| got != want);
     assert_eq!(differs, None, "{what}: the first value that differs");
+}
+
+/// `model` with a shortcut that changes nothing beside every part.
+pub(crate) fn with_shortcuts(model: &Model) -> Model {
+    let width = model.architecture.hidden;
+    let mut identity = Matrix::zeros(width, width);
+    (0..width).for_each(|at| identity.row_mut(at)[at] = 1.0);
+    let shortcut = Linear::new(Arc::new(Dense(identity)));
+    let mut model = model.clone();
+    for block in &mut model.blocks {
+        if let Some(part) = block.attention_mut() {
+            part.shortcut = Some(shortcut.clone());
+        }
+        if let Some(part) = &mut block.ffn {
+            part.shortcut = Some(shortcut.clone());
+        }
+    }
+    model
 }

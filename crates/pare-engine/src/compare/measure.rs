@@ -3,7 +3,6 @@
 use super::cache::{Folder, Key};
 use super::entry::{Cost, Measured, Speed};
 use super::{Request, storage};
-use crate::Error;
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
@@ -13,10 +12,11 @@ use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
 use crate::recipe::Recipe;
-use crate::shrink::{Shrunk, kept_shares};
 use crate::write::{WriteAs, write_directory};
+use crate::{Error, parallel};
 use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
+use pare_model::weight::{Composed, Weight};
 use std::time::Instant;
 
 /// Tokens of the prompt before each decoding: enough to warm up.
@@ -86,7 +86,7 @@ pub(super) fn pared(
         other => other?,
     };
     let peak_memory_bytes = machine::peak_memory();
-    let kept = kept(dense, &made.shrunk);
+    let kept = kept(dense, &made.shrunk.model, work);
     if !recipe.cut.is_empty() && (kept - keep).abs() > NEAR {
         let why = format!("its units leave as a whole: nearest to {keep} it keeps {kept:.3}");
         return Err(Error::Keep { keep, why });
@@ -121,20 +121,36 @@ pub(super) fn pared(
     Ok(figures)
 }
 
-/// Share of the blocks' weights that stayed: by the plan, or, where a recipe has none, by what is stored.
-fn kept(dense: &Model, shrunk: &Shrunk) -> f64 {
-    let before = dense.parameters().blocks.max(1) as f64;
-    if shrunk.plan.edits.is_empty() {
-        return shrunk.model.parameters().blocks as f64 / before;
+/// Share of the blocks' weights that stayed: numbers that are stored and not zero.
+fn kept(dense: &Model, result: &Model, work: Work<'_>) -> f64 {
+    let numbers = |model: &Model| -> u64 {
+        let weights: Vec<_> =
+            model.blocks.iter().flat_map(|block| block.linears()).map(|(_, linear)| &linear.weight).collect();
+        let count = |at: usize| Ok::<_, std::convert::Infallible>(numbers(weights[at].as_ref()));
+        parallel::each(weights.len(), work.pool, &count).map_or(0, |counts| counts.into_iter().sum())
+    };
+    numbers(result) as f64 / numbers(dense).max(1) as f64
+}
+
+fn numbers(weight: &dyn Weight) -> u64 {
+    match weight.composed() {
+        Some(Composed::LowRank(low)) => numbers(low.factors().0.as_ref()) + numbers(low.factors().1.as_ref()),
+        Some(Composed::Sum(sum)) => sum.terms().iter().map(|term| numbers(term.as_ref())).sum(),
+        Some(Composed::Wrapped(wrapped)) => {
+            let diagonals =
+                wrapped.diagonals().map(|diagonal| (diagonal.count() * diagonal.size() * diagonal.size()) as u64);
+            diagonals[0] + numbers(wrapped.core().as_ref()) + diagonals[1]
+        }
+        None => {
+            let [rows, cols] = weight.shape();
+            let mut row = vec![0.0; cols];
+            let mut count = |index: usize| {
+                weight.decode_row(index, &mut row);
+                row.iter().filter(|value| **value != 0.0).count() as u64
+            };
+            (0..rows).map(&mut count).sum()
+        }
     }
-    let shares = kept_shares(dense, &shrunk.plan);
-    let (mut stayed, mut whole) = (0.0, 0.0);
-    for (block, (attention, ffn)) in dense.blocks.iter().zip(shares) {
-        let (of_attention, of_ffn) = (block.attention_parameters() as f64, block.ffn_parameters() as f64);
-        stayed += attention * of_attention + ffn * of_ffn;
-        whole += of_attention + of_ffn;
-    }
-    if whole > 0.0 { stayed / whole } else { 1.0 }
 }
 
 /// Bytes of a model whose numbers take two or four bytes each.

@@ -85,6 +85,11 @@ impl<'a> Architecture<'a> {
             let attention = block.attention().map(|part| (part.heads, part.groups));
             Some((attention?, block.ffn.as_ref()?.width()))
         };
+        if model.has_shortcuts() {
+            return Err("its blocks have shortcuts (the rewrite slice makes them), which the GGUF format cannot say; the rewrite \
+                        slice-global makes a model without"
+                .to_owned());
+        }
         let Some(first) = blocks.first() else { return Err("no block has a part left".to_owned()) };
         let uniform = widths(first).is_some() && blocks.iter().all(|block| widths(block) == widths(first));
         let name = match (family, uniform) {

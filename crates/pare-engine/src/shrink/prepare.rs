@@ -86,7 +86,6 @@ pub(super) struct Prepared<'a> {
     pub(super) encodes: Vec<PreparedEncode<'a>>,
     /// Share of all projection weights that stays: what the user asked for.
     pub(super) asked: f64,
-    pub(super) seed: u64,
 }
 
 /// What a rewrite of a recipe is asked to keep.
@@ -109,7 +108,7 @@ impl<'a> Prepared<'a> {
             let why = format!("recipe {} removes nothing: it only changes how numbers are kept", recipe.name);
             return Err(Error::Keep { keep, why });
         }
-        let mut prepared = Self { recipe, cuts: Vec::new(), encodes: Vec::new(), asked: keep, seed };
+        let mut prepared = Self { recipe, cuts: Vec::new(), encodes: Vec::new(), asked: keep };
         let missing = (1.0 - keep) * whole as f64;
         let grains: Vec<Vec<Candidates>> =
             recipe.cut.iter().map(|cut| Candidates::of_model(cut.grain, model)).collect();

@@ -4,8 +4,21 @@ use pare_model::model::Model;
 use pare_model::plan::{Edit, Plan};
 use pare_model::site::Point;
 
-/// What share of each part of each block is left: `(attention, ffn)`, in stored numbers, by the original numbering.
-pub fn kept_shares(before: &Model, plan: &Plan) -> Vec<(f64, f64)> {
+/// What share of each part of each block is left: `(attention, ffn)`, in stored numbers, by the numbering of `base`, the model that the
+/// plan speaks of. Where it has as many blocks as `before`, what made it smaller counts too.
+pub fn kept_shares(before: &Model, base: &Model, plan: &Plan) -> Vec<(f64, f64)> {
+    let mut shares = cut_shares(base, plan);
+    if before.blocks.len() == base.blocks.len() {
+        let ratio = |whole: u64, left: u64| if whole == 0 { 1.0 } else { (left as f64 / whole as f64).min(1.0) };
+        for ((share, before), base) in shares.iter_mut().zip(&before.blocks).zip(&base.blocks) {
+            share.0 *= ratio(before.attention_parameters(), base.attention_parameters());
+            share.1 *= ratio(before.ffn_parameters(), base.ffn_parameters());
+        }
+    }
+    shares
+}
+
+fn cut_shares(before: &Model, plan: &Plan) -> Vec<(f64, f64)> {
     let mut shares = vec![(1.0, 1.0); before.blocks.len()];
     for edit in &plan.edits {
         let block = &before.blocks[edit.block()];

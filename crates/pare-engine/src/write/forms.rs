@@ -65,8 +65,7 @@ pub(super) fn split<'a>(
         match *source {
             Source::Vector(values) => split.add(name.clone(), vec![values.len()], Data::Vector(values)),
             Source::Zeros(len) => split.add(name.clone(), vec![len], Data::Zeros(len)),
-            Source::Embedding(weight) => match write_as {
-                // It decides every token alone and is read once for each: it gets more bits.
+            Source::Shared(weight) => match write_as {
                 WriteAs::Blocks(BlockType::Q6K) => split.blocks(name, weight, BlockType::Q6K),
                 WriteAs::Blocks(_) => split.blocks(name, weight, BlockType::Q8_0),
                 _ => split.plain(name.clone(), weight),

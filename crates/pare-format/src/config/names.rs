@@ -35,6 +35,9 @@ impl ModelConfig {
                     add(&format!("self_attn.{part}.bias"));
                 }
             }
+            if self.shortcuts {
+                add("self_attn.shortcut.weight");
+            }
             if self.family.has_qk_norm() {
                 add("self_attn.q_norm.weight");
                 add("self_attn.k_norm.weight");
@@ -47,6 +50,9 @@ impl ModelConfig {
                 if self.mlp_bias {
                     add(&format!("mlp.{part}.bias"));
                 }
+            }
+            if self.shortcuts {
+                add("mlp.shortcut.weight");
             }
         }
         names

@@ -1,4 +1,4 @@
-//! Models whose blocks are not all alike: pare's own entry `"pare": {"blocks": [...]}`.
+//! Models whose blocks are not all alike, or have shortcuts: pare's own entry `"pare": {"blocks": [...], "shortcuts": true}`.
 
 use super::ModelConfig;
 use super::fields::Fields;
@@ -8,6 +8,7 @@ use crate::limits;
 
 const KEY: &str = "pare";
 const BLOCKS: &str = "blocks";
+const SHORTCUTS: &str = "shortcuts";
 
 /// What one block consists of. A part that is `None` passes the residual stream on unchanged, its norm is absent too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,18 @@ pub(super) fn read(fields: &Fields<'_>, config: &ModelConfig) -> Result<Option<V
     items.iter().enumerate().map(|(i, item)| block(fields, config, i, item)).collect::<Result<_>>().map(Some)
 }
 
+/// Whether the blocks have shortcuts: only where other programs are kept from reading the model without them.
+pub(super) fn read_shortcuts(fields: &Fields<'_>, own_forms: bool) -> Result<bool> {
+    let Some(object) = fields.object(KEY)? else { return Ok(false) };
+    let own = Fields { object, prefix: "pare.", ..*fields };
+    let shortcuts = own.flag(SHORTCUTS)?.unwrap_or(false);
+    if shortcuts && !own_forms {
+        let expected = "false, or a quantization_config with the quant_method \"pare\" beside it";
+        return Err(own.wrong(SHORTCUTS, expected));
+    }
+    Ok(shortcuts)
+}
+
 fn block(fields: &Fields<'_>, config: &ModelConfig, index: usize, value: &Json) -> Result<BlockShape> {
     let prefix = format!("pare.blocks[{index}].");
     let Json::Object(object) = value else {
@@ -76,13 +89,17 @@ fn block(fields: &Fields<'_>, config: &ModelConfig, index: usize, value: &Json) 
     Ok(BlockShape { attention, ffn: own.optional("ffn", 1, limits::WIDTH)? })
 }
 
-/// Writes the blocks of `config` into `raw`, when they differ.
+/// Writes the blocks of `config` into `raw`, when they differ, and whether they have shortcuts.
 pub(super) fn write(config: &ModelConfig, raw: &mut Object) {
     let mut own = match raw.get(KEY) {
         Some(Json::Object(object)) => object.clone(),
         _ => Object::default(),
     };
     own.remove(BLOCKS);
+    own.remove(SHORTCUTS);
+    if config.shortcuts {
+        own.set(SHORTCUTS, true);
+    }
     if config.shapes_differ() {
         own.set(BLOCKS, Json::Array((0..config.blocks).map(|i| value(config.block(i)).into()).collect()));
     }

@@ -54,11 +54,11 @@ impl ModelConfig {
     fn write_method(&self, raw: &mut Object) {
         let key = "quantization_config";
         let there = matches!(raw.get(key), Some(Json::Object(_)));
-        if self.own_forms && !there {
+        if (self.own_forms || self.shortcuts) && !there {
             let mut method = Object::default();
             method.set("quant_method", OWN_METHOD);
             raw.set(key, Json::Object(method));
-        } else if there && !self.own_forms {
+        } else if there && !self.own_forms && !self.shortcuts {
             raw.remove(key);
         }
     }

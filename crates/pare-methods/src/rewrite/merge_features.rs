@@ -38,7 +38,7 @@ pub(super) const ENTRY: Entry = Entry {
     },
     removes: true,
     uniform: true,
-    build: |settings, _| MergeFeatures::new(settings),
+    build: |settings, _| MergeFeatures::build(settings),
 };
 
 /// Merges the nearest FFN channels. See the head of the file.
@@ -46,7 +46,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct MergeFeatures;
 
 impl MergeFeatures {
-    fn new(settings: &Settings) -> Built<dyn Rewrite> {
+    fn build(settings: &Settings) -> Built<dyn Rewrite> {
         settings.only(ENTRY.card.parameters)?;
         Ok(Box::new(Self))
     }
@@ -153,6 +153,7 @@ pub fn merge_channels(ffn: &Ffn, quota: usize, index: usize) -> Result<(Ffn, f64
         gate: Linear { weight: rows(0), bias: gate_bias },
         up: Linear { weight: rows(hidden), bias: up_bias },
         down: Linear { weight: Arc::new(Dense(readers)), bias: ffn.down.bias.clone() },
+        shortcut: ffn.shortcut.clone(),
     };
     Ok((ffn, groups.reach))
 }

@@ -1,10 +1,20 @@
 //! Rewrites: the whole model in other numbers. Some keep its function, some make it smaller on the way.
 
+mod flatten;
+mod fold_norm;
 mod merge_features;
+mod neighbour_average;
 mod off_grid;
+pub mod slice;
+mod slice_global;
 
+pub use flatten::Flatten;
+pub use fold_norm::FoldNorm;
 pub use merge_features::{MergeFeatures, merge_channels};
+pub use neighbour_average::NeighbourAverage;
 pub use off_grid::off_grid;
+pub use slice::Slice;
+pub use slice_global::SliceGlobal;
 
 use crate::card::Card;
 use crate::error::{Built, MethodError};
@@ -70,7 +80,14 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every rewrite, by name.
-pub const ENTRIES: &[Entry] = &[merge_features::ENTRY];
+pub const ENTRIES: &[Entry] = &[
+    flatten::ENTRY,
+    fold_norm::ENTRY,
+    merge_features::ENTRY,
+    neighbour_average::ENTRY,
+    slice::ENTRY,
+    slice_global::ENTRY,
+];
 
 /// The rewrite called `name`.
 ///

@@ -9,10 +9,12 @@ mod encode;
 mod golden;
 mod golden_allocate;
 mod golden_metric;
+mod golden_rewrite;
 mod golden_score;
 mod golden_sparse;
 mod merge;
 mod merge_features;
+mod rewrite;
 mod score;
 mod tidy;
 

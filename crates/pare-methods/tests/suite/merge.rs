@@ -30,8 +30,12 @@ fn block(linears: &dyn Fn(Projection) -> Linear, heads: usize, groups: usize, no
     use Projection::{Down, Gate, K, O, Q, Up, V};
     let [norm, other] = norms;
     let [q, k, v, o, gate, up, down] = [Q, K, V, O, Gate, Up, Down].map(linears);
-    let attention = Attention { norm: norm.into(), q, k, v, o, q_norm: None, k_norm: None, heads, groups };
-    Block { mixer: Some(Mixer::Attention(attention)), ffn: Some(Ffn { norm: other.into(), gate, up, down }) }
+    let attention =
+        Attention { norm: norm.into(), q, k, v, o, q_norm: None, k_norm: None, heads, groups, shortcut: None };
+    Block {
+        mixer: Some(Mixer::Attention(attention)),
+        ffn: Some(Ffn { norm: other.into(), gate, up, down, shortcut: None }),
+    }
 }
 
 /// Moments of two lists of activations, `[T, n]` each.
@@ -53,7 +57,10 @@ fn average_golden() {
     let of_model = |index: usize| {
         let linear = |name: &str| Linear::new(Arc::new(Dense(matrix(&golden["models"][index][name]))));
         let norm = floats(&golden["norms"][index]).into();
-        Block { mixer: None, ffn: Some(Ffn { norm, gate: linear("gate"), up: linear("up"), down: linear("down") }) }
+        Block {
+            mixer: None,
+            ffn: Some(Ffn { norm, gate: linear("gate"), up: linear("up"), down: linear("down"), shortcut: None }),
+        }
     };
     let (first, second) = (of_model(0), of_model(1));
     let pair = Pair { index: 0, first: &first, second: &second };

@@ -21,6 +21,7 @@ fn part(gate: Matrix, up: Matrix, down: Matrix) -> Ffn {
         gate: linear(gate, None),
         up: linear(up, None),
         down: linear(down, None),
+        shortcut: None,
     }
 }
 

@@ -48,6 +48,10 @@ fn assemble(config: &ModelConfig, tensors: &dyn Tensors) -> Result<Model> {
                 bias: if bias { Some(vector(&format!("{name}.bias"), out)?) } else { None },
             })
         };
+        let shortcut = |part: &str| {
+            let name = format!("{part}.shortcut");
+            config.shortcuts.then(|| linear(&name, hidden, hidden, false)).transpose()
+        };
         let mixer = match shape.attention {
             None => None,
             Some(shape) => {
@@ -62,6 +66,7 @@ fn assemble(config: &ModelConfig, tensors: &dyn Tensors) -> Result<Model> {
                     o: linear("self_attn.o_proj", hidden, queries, config.output_bias())?,
                     q_norm: norm("self_attn.q_norm.weight")?,
                     k_norm: norm("self_attn.k_norm.weight")?,
+                    shortcut: shortcut("self_attn")?,
                     heads: shape.heads,
                     groups: shape.kv_heads,
                 }))
@@ -74,6 +79,7 @@ fn assemble(config: &ModelConfig, tensors: &dyn Tensors) -> Result<Model> {
                 gate: linear("mlp.gate_proj", width, hidden, config.mlp_bias)?,
                 up: linear("mlp.up_proj", width, hidden, config.mlp_bias)?,
                 down: linear("mlp.down_proj", hidden, width, config.mlp_bias)?,
+                shortcut: shortcut("mlp")?,
             }),
         };
         blocks.push(Block { mixer, ffn });

@@ -22,8 +22,8 @@ fn block() -> Block {
     let (q, k, v, o) = (linear(H * D, C), linear(G * D, C), linear(G * D, C), linear(C, H * D));
     let (gate, up, down) = (linear(F, C), linear(F, C), linear(C, F));
     let (norm, other): (Arc<[f32]>, Arc<[f32]>) = (numbers(&mut rng, C).into(), numbers(&mut rng, C).into());
-    let attention = Attention { norm, q, k, v, o, q_norm: None, k_norm: None, heads: H, groups: G };
-    Block { mixer: Some(Mixer::Attention(attention)), ffn: Some(Ffn { norm: other, gate, up, down }) }
+    let attention = Attention { norm, q, k, v, o, q_norm: None, k_norm: None, shortcut: None, heads: H, groups: G };
+    Block { mixer: Some(Mixer::Attention(attention)), ffn: Some(Ffn { norm: other, gate, up, down, shortcut: None }) }
 }
 
 fn rewritten(seed: u64) -> Block {
