@@ -21,7 +21,7 @@ cargo xtask COMMAND
   test [-- ARGS]               fetch what the tests need, then run them all; ARGS go to `cargo test`
   tidy                         the project's own rules: sizes, headings, layers, names, goldens beside their scripts
   methods [--check]            write docs/METHODS.md from the registry; --check only compares
-  new AXIS NAME                skeleton of a method; AXIS is score, allocate or compensate, NAME is kebab-case
+  new AXIS NAME                skeleton of a method; AXIS is score, allocate, compensate or encode, NAME is kebab-case
   fetch                        fetch the built-in model into the user's cache
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
   peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits

@@ -11,6 +11,7 @@ const SKELETONS: &[(&str, &str)] = &[
     ("score", include_str!("score.txt")),
     ("allocate", include_str!("allocate.txt")),
     ("compensate", include_str!("compensate.txt")),
+    ("encode", include_str!("encode.txt")),
 ];
 
 /// Writes the method's file and its golden's script, and says what is left to do.
