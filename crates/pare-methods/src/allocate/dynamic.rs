@@ -124,7 +124,8 @@ impl Allocate for Dynamic {
             curves.push(Curve { quotas: grid, losses });
         }
         let levels = |(curve, row): (&Curve, &Row)| {
-            let level = |(&quota, &loss): (&usize, &f64)| Level { cost: row.unit_cost.saturating_mul(quota as u64), loss };
+            let level =
+                |(&quota, &loss): (&usize, &f64)| Level { cost: row.unit_cost.saturating_mul(quota as u64), loss };
             curve.quotas.iter().zip(&curve.losses).map(level).collect::<Vec<_>>()
         };
         let options: Vec<Vec<Level>> = curves.iter().zip(rows).map(levels).collect();
