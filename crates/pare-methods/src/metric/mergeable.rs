@@ -1,6 +1,6 @@
 //! Mergeable: how many features are so alike that one could stand for several.
 //!
-//! Source     Chen et al. 2024, Going Beyond Neural Network Feature Similarity: The Network Feature Complexity (Iterative Feature Merging)
+//! Source     Chen et al. 2023, Going Beyond Neural Network Feature Similarity (Iterative Feature Merging), arXiv:2310.06756
 //! Formula    v_u = what writes unit u joined with what reads it; the two nearest groups merge, into the mean of their members, as long as
 //!            their distance is below threshold * the largest distance of two units
 //! Shapes     a unit is its rows of every writer and its columns of the reader; units [n]

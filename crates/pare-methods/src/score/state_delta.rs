@@ -1,7 +1,7 @@
 //! State delta: keep parts that add much to the residual stream, compared with what is there.
 //!
-//! Source     after Delta Attention Residuals, which routes over what parts add (deltas), since the states themselves are all alike;
-//!            the ratio itself is folklore
+//! Source     after Luo et al. 2026, Delta Attention Residuals, arXiv:2605.18855, which routes over what parts add (deltas), since the
+//!            states themselves are all alike; the ratio itself is folklore
 //! Formula    S = mean over tokens of ||x after - x before|| / ||x before||
 //! Shapes     x before and after the part [T, C]; S one number
 //! Needs      Stat::DeltaRatio, one number at AttentionPart, FfnPart or BlockPart
@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
     card: Card {
         name: "state-delta",
         about: "keeps parts and blocks that add much, compared with the state they add it to",
-        source: "folklore: the relative size of a part's output, after the observation of Delta Attention Residuals",
+        source: "folklore: the relative size of a part's output, after Delta Attention Residuals, arXiv:2605.18855",
         needs: &[Stat::DeltaRatio],
         parameters: &[],
         grains: &[Grain::Attention, Grain::Ffn, Grain::Block],
