@@ -15,6 +15,9 @@ use crate::{Error, is_bad_file};
 use pare_format::{FormatError, FormatErrorKind};
 use serde_json::{Value, json};
 
+/// Rounds on a quiet machine differ by less than this factor.
+const BUSY: f64 = 1.25;
+
 /// Compares. What is measured is kept at once, entry by entry.
 ///
 /// # Errors
@@ -270,6 +273,14 @@ fn notes(request: &Request<'_>, entries: &[Entry]) -> Vec<String> {
     let measured = || entries.iter().filter_map(Entry::measured);
     if measured().any(|figures| !figures.perplexity.is_finite() || !figures.kl_mean.is_finite()) {
         notes.push("A model gave numbers that are not finite: its figures say so, and it is on no plot.".to_owned());
+    }
+    let restless =
+        |figures: &&Measured| figures.speed.is_some_and(|speed| speed.over_dense.max > BUSY * speed.over_dense.min);
+    let (restless, all) = (measured().filter(restless).count(), measured().count());
+    if restless > 0 {
+        notes.push(format!(
+            "Speeds say little: beside the dense model, {restless} of {all} entries were more than {BUSY} times as fast in one round as in another. Something else was running."
+        ));
     }
     if measured().any(|figures| figures.cost.peak_memory_bytes.is_some() && !figures.cost.peak_is_own) {
         let why = "The system does not let the peak of the memory begin anew: it is that of the run until then.";

@@ -17,6 +17,8 @@ struct Page<'a> {
     plots: Vec<Pane>,
     shares: Vec<Share>,
     refused: Vec<(String, &'static str, String)>,
+    /// Name, what it does, source.
+    recipes: Vec<(String, String, String)>,
     model: Vec<(&'static str, String)>,
     version: &'static str,
 }
@@ -52,6 +54,7 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String, askama::Erro
         plots: plots(comparison),
         shares: comparison.keeps.iter().filter_map(|&keep| share(comparison, keep)).collect(),
         refused: refused.collect(),
+        recipes: recipes(comparison),
         model: vec![
             ("Model", comparison.model.name.clone()),
             ("Family", comparison.model.family.clone()),
@@ -63,6 +66,16 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String, askama::Erro
         version: env!("CARGO_PKG_VERSION"),
     }
     .render()
+}
+
+fn recipes(comparison: &Comparison) -> Vec<(String, String, String)> {
+    let mut recipes: Vec<(String, String, String)> = Vec::new();
+    for entry in &comparison.entries {
+        if recipes.last().is_none_or(|last| last.0 != entry.recipe) {
+            recipes.push((entry.recipe.clone(), entry.about.clone(), entry.source.clone()));
+        }
+    }
+    recipes
 }
 
 /// Entries with figures of one share, the least divergence first.
@@ -269,6 +282,7 @@ mod tests {
             "Not drawn: halves 0.5",
             "∞",
             "a remark",
+            "<dt>slim</dt><dd>what it does <small>(a paper)</small></dd>",
             "Least divergence: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
         ] {
             assert!(page.contains(part), "{part}: {page}");

@@ -53,6 +53,8 @@ fn untimed(tiny: &Tiny) -> Value {
     strip(&mut comparison["dense"]);
     strip(&mut comparison["fronts"]);
     comparison["entries"].as_array_mut().unwrap().iter_mut().for_each(strip);
+    let lasting = |note: &Value| !note.as_str().unwrap().starts_with("Speeds say little");
+    comparison["notes"].as_array_mut().unwrap().retain(lasting);
     comparison
 }
 
@@ -170,25 +172,22 @@ fn a_killed_comparison_goes_on_where_it_was() {
         untimed(&tiny)
     };
     let mut draws = Draws(9);
-    let mut killed = 0;
+    let mut killed = |tiny: &Tiny| {
+        let mut child = compare(tiny, &TWO).start();
+        std::thread::sleep(Duration::from_micros(draws.below(200_000) as u64));
+        // Gone already when it was faster than that.
+        let _ = child.kill();
+        child.wait().unwrap().code().is_none()
+    };
     for round in 0..6 {
-        let tiny = with_texts();
-        let mut rounds = 0;
-        while killed <= round && rounds < 20 {
-            rounds += 1;
-            let start = Instant::now();
-            let mut child = compare(&tiny, &TWO).start();
-            std::thread::sleep(Duration::from_micros(draws.below(500_000) as u64));
-            let _ = child.kill();
-            killed += usize::from(child.wait().unwrap().code().is_none());
-            assert!(start.elapsed() < LIMIT);
-        }
+        let tiny = (0..50).map(|_| with_texts()).find(|tiny| killed(tiny)).expect("the times are too long");
+        // Once more, in what the first has left.
+        killed(&tiny);
         let ended = succeeds(compare(&tiny, &TWO));
         assert!(ended.stderr.starts_with("measured now: "), "nothing half-written is read: {ended:?}");
         assert_eq!(untimed(&tiny), whole, "round {round}");
         assert_eq!(names(&tiny.folder().join("out")), ["compare.html", "compare.json", "entries"], "round {round}");
     }
-    assert_eq!(killed, 6);
 }
 
 #[test]
