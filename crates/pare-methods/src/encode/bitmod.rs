@@ -34,7 +34,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-7,
     },
     removes: false,
-    build: |settings| BitMod::new(settings),
+    build: |settings| BitMod::build(settings),
 };
 
 const THREE_BITS: [f64; 7] = [-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0];
@@ -50,7 +50,7 @@ pub struct BitMod {
 }
 
 impl BitMod {
-    fn new(settings: &Settings) -> Built<dyn Encode> {
+    fn build(settings: &Settings) -> Built<dyn Encode> {
         settings.only(ENTRY.card.parameters)?;
         let (basic, special): (&[f64], [f64; 4]) = match settings.bits.unwrap_or(4) {
             3 => (&THREE_BITS, [3.0, -3.0, 6.0, -6.0]),
@@ -123,7 +123,7 @@ mod tests {
         let weight = Matrix::from_vec(1, weights.len(), weights.to_vec());
         let site = Site::new(0, Point::FfnIn);
         let task = Task { site, weight: &weight, keep: 1.0, compare: Default::default() };
-        let encode = BitMod::new(settings).unwrap();
+        let encode = BitMod::build(settings).unwrap();
         let encoded = encode.encode(&task, &Stats::default(), &Pool::new(1)).unwrap();
         let mut row = vec![0.0; weights.len()];
         encoded.weight.decode_row(0, &mut row);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn other_numbers_of_bits_have_no_grid() {
-        let message = BitMod::new(&Settings { bits: Some(5), ..Settings::default() }).err().unwrap().to_string();
+        let message = BitMod::build(&Settings { bits: Some(5), ..Settings::default() }).err().unwrap().to_string();
         assert_eq!(message, "parameter bits: 5, expected 3 or 4");
     }
 }

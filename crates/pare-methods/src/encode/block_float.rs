@@ -36,7 +36,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 0.0,
     },
     removes: false,
-    build: |settings| BlockFloat::new(settings),
+    build: |settings| BlockFloat::build(settings),
 };
 
 /// Block floating point. See the head of the file.
@@ -51,7 +51,7 @@ pub struct BlockFloat {
 }
 
 impl BlockFloat {
-    fn new(settings: &Settings) -> Built<dyn Encode> {
+    fn build(settings: &Settings) -> Built<dyn Encode> {
         settings.only(ENTRY.card.parameters)?;
         let bits = settings.bits.unwrap_or(4);
         if !(2..=16).contains(&bits) {

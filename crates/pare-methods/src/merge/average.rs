@@ -33,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
         departs: "two models, equal shares",
         exactness: 0.0,
     },
-    build: |settings| Average::new(settings),
+    build: |settings| Average::build(settings),
 };
 
 /// The middle of both models' weights.
@@ -41,7 +41,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct Average;
 
 impl Average {
-    fn new(settings: &Settings) -> Built<dyn Merge> {
+    fn build(settings: &Settings) -> Built<dyn Merge> {
         settings.only(ENTRY.card.parameters)?;
         Ok(Box::new(Self))
     }

@@ -37,7 +37,7 @@ pub(super) const ENTRY: Entry = Entry {
         departs: "residual stream not permuted; whole KV groups; drawn towards the aligned average",
         exactness: 1e-5,
     },
-    build: |settings| Pleas::new(settings),
+    build: |settings| Pleas::build(settings),
 };
 
 const DAMPING: f64 = 1e-2;
@@ -49,7 +49,7 @@ pub struct Pleas {
 }
 
 impl Pleas {
-    fn new(settings: &Settings) -> Built<dyn Merge> {
+    fn build(settings: &Settings) -> Built<dyn Merge> {
         settings.only(ENTRY.card.parameters)?;
         let damping = settings.damping.unwrap_or(DAMPING);
         if !(0.0..=1.0).contains(&damping) {
@@ -161,8 +161,9 @@ impl Work<'_> {
             .fit(linear, other, outputs, self.damping)
             .map_err(|cause| MethodError::Numeric { site: self.site(point), cause })?;
         *linear = solved.linear;
-        let largest = |a: Option<f64>, b: Option<f64>| if a >= b { a } else { b };
-        info.damping = largest(info.damping, solved.damping);
+        if solved.damping > info.damping {
+            info.damping = solved.damping;
+        }
         info.error_before = info.error_before.map(|error| error + solved.error_before);
         info.error_after = info.error_after.map(|error| error + solved.error_after);
         Ok(())

@@ -38,7 +38,7 @@ pub(super) const ENTRY: Entry = Entry {
     },
     removes: true,
     uniform: true,
-    build: |settings, _| MergeFeatures::new(settings),
+    build: |settings, _| MergeFeatures::build(settings),
 };
 
 /// Merges the nearest FFN channels. See the head of the file.
@@ -46,7 +46,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct MergeFeatures;
 
 impl MergeFeatures {
-    fn new(settings: &Settings) -> Built<dyn Rewrite> {
+    fn build(settings: &Settings) -> Built<dyn Rewrite> {
         settings.only(ENTRY.card.parameters)?;
         Ok(Box::new(Self))
     }
