@@ -89,8 +89,8 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     run(&wide, &["--method", "average", "--size", "1.5"]).refuses(&["parameter size", "average"]);
     run(&wide, &["--size", "3"]).refuses(&["--size 3", "1..=2"]);
     run(&wide, &["--method", "plea"]).refuses(&["\"plea\"", "did you mean \"pleas\"?"]);
-    let other = Tiny::of_family("qwen2").name();
-    pare(["merge", &model, &other, "-o", &wide, "--force"]).refuses(&["one architecture", "qwen2"]);
+    let other = Tiny::of_family("qwen2");
+    pare(["merge", &model, &other.name(), "-o", &wide, "--force"]).refuses(&["one architecture", "qwen2"]);
     pare(["merge", &model, &copy, "-o", &copy, "--force"]).refuses(&["copy"]);
 }
 
