@@ -101,6 +101,11 @@ impl Joint {
         self.width
     }
 
+    /// The means of `u_i u`.
+    fn row(&self, i: usize) -> &[f64] {
+        &self.second[i * 2 * self.width..(i + 1) * 2 * self.width]
+    }
+
     /// The mean of `u_i u_j`.
     fn at(&self, i: usize, j: usize) -> f64 {
         self.second[i * 2 * self.width + j]

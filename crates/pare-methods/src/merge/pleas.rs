@@ -161,7 +161,9 @@ impl Work<'_> {
             .fit(linear, other, outputs, self.damping)
             .map_err(|cause| MethodError::Numeric { site: self.site(point), cause })?;
         *linear = solved.linear;
-        info.damping = if info.damping >= solved.damping { info.damping } else { solved.damping };
+        if solved.damping > info.damping {
+            info.damping = solved.damping;
+        }
         info.error_before = info.error_before.map(|error| error + solved.error_before);
         info.error_after = info.error_after.map(|error| error + solved.error_after);
         Ok(())

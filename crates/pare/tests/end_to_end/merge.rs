@@ -66,8 +66,9 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     let labels: Vec<&str> = one.1.iter().map(|(label, _)| label.as_str()).collect();
     assert_eq!(labels, ["first", "second", "average", "pleas"]);
     let [dense, second, average, pleas] = [0, 1, 2, 3].map(|at| one.1[at].1);
-    assert!((dense / second - 1.0).abs() < 1e-4 && (dense / pleas - 1.0).abs() < 1e-2, "{:?}", one.1);
-    assert!((dense / average - 1.0).abs() > (dense / pleas - 1.0).abs(), "{:?}", one.1);
+    // The copy and the result are written in f16.
+    assert!((dense / second - 1.0).abs() < 1e-2 && (second / pleas - 1.0).abs() < 1e-5, "{:?}", one.1);
+    assert!(average > 2.0 * pleas, "{:?}", one.1);
     for name in names(Path::new(&one.0)) {
         assert!(fs::read(Path::new(&one.0).join(&name)).unwrap() == fs::read(Path::new(&two.0).join(&name)).unwrap());
     }
@@ -88,8 +89,8 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     run(&wide, &["--method", "average", "--size", "1.5"]).refuses(&["parameter size", "average"]);
     run(&wide, &["--size", "3"]).refuses(&["--size 3", "1..=2"]);
     run(&wide, &["--method", "plea"]).refuses(&["\"plea\"", "did you mean \"pleas\"?"]);
-    let other = Tiny::of_family("qwen2").name();
-    pare(["merge", &model, &other, "-o", &wide, "--force"]).refuses(&["one architecture", "qwen2"]);
+    let other = Tiny::of_family("qwen2");
+    pare(["merge", &model, &other.name(), "-o", &wide, "--force"]).refuses(&["one architecture", "qwen2"]);
     pare(["merge", &model, &copy, "-o", &copy, "--force"]).refuses(&["copy"]);
 }
 
@@ -102,7 +103,7 @@ fn real_model_merges_with_a_pruned_copy_whose_units_lie_elsewhere() {
         text(&path(name)).to_owned()
     };
     let (a, b) = (file("a.txt", 11), file("b.txt", 12));
-    let sizes = ["--context", "256", "--calibration-windows", "8", "--windows", "2", "--text", &a];
+    let sizes = ["--context", "256", "--calibration-windows", "4", "--windows", "2", "--text", &a];
     let (pruned, copy, output) = (path("pruned"), path("copy"), path("merged"));
     let shrink = ["shrink", MODEL, "--recipe", "wanda", "--keep", "0.7", "--no-verify", "-o", text(&pruned)];
     real([&shrink[..], &sizes].concat()).succeeds();
@@ -111,9 +112,9 @@ fn real_model_merges_with_a_pruned_copy_whose_units_lie_elsewhere() {
     let said = real([&merge[..], &sizes].concat()).json();
     let found = perplexities(&said);
     let [dense, second, average, pleas] = [0, 1, 2, 3].map(|at| found[at].1);
-    assert!(dense < second, "{found:?}");
     // The aligned merge lies between its parents, or below both; the plain average is no model at all.
-    assert!(pleas < second && average > 20.0 * second, "{found:?}");
+    let worst = dense.max(second);
+    assert!(pleas <= worst && average > 100.0 * worst, "{found:?}");
     for block in said["blocks"].as_array().unwrap() {
         assert!(block["moved_channels"].as_u64().unwrap() > 1500, "{block}");
         assert!(block["error_after"].as_f64().unwrap() <= block["error_before"].as_f64().unwrap(), "{block}");

@@ -111,10 +111,12 @@ impl Aligned {
         }
         if missed.iter().any(|&value| value != 0.0) {
             let mut change = missed.clone();
-            solved.damping = Some(linalg::solve_spd(&self.gram, n, &mut change, damping)?);
+            let damping = linalg::solve_spd(&self.gram, n, &mut change, damping)?;
+            solved.damping = Some(damping);
             average.iter_mut().zip(&change).for_each(|(weight, change)| *weight += change);
-            let turned = linalg::product(&change, &self.gram, [rows, n, n]);
-            let gain = 2.0 * dot(&change, &missed) - dot(&change, &turned);
+            // Its own product with the Gram matrix is what was missed, less the damping.
+            let ridge = damping * (0..n).map(|i| self.gram[i * n + i]).sum::<f64>() / n as f64;
+            let gain = dot(&change, &missed) + ridge * dot(&change, &change);
             solved.error_after = (solved.error_before - gain / rows as f64).max(0.0);
         }
         if let Some(index) = average.iter().position(|value| !(*value as f32).is_finite()) {
@@ -141,16 +143,13 @@ type Mixture = [Option<(f64, usize)>; 2];
 /// `E u v^T` for mixtures `u` of `rows` and `v` of `cols`.
 fn moments(joint: &Joint, rows: &[Mixture], cols: &[Mixture]) -> Vec<f64> {
     let mut moments = Vec::with_capacity(rows.len() * cols.len());
+    let mut mixed = vec![0.0; 2 * joint.width()];
     for row in rows {
-        for col in cols {
-            let mut sum = 0.0;
-            for (share, i) in row.iter().flatten() {
-                for (other, j) in col.iter().flatten() {
-                    sum += share * other * joint.at(*i, *j);
-                }
-            }
-            moments.push(sum);
+        mixed.fill(0.0);
+        for &(share, i) in row.iter().flatten() {
+            mixed.iter_mut().zip(joint.row(i)).for_each(|(sum, value)| *sum += share * value);
         }
+        moments.extend(cols.iter().map(|col| col.iter().flatten().map(|&(share, j)| share * mixed[j]).sum::<f64>()));
     }
     moments
 }
