@@ -112,6 +112,20 @@ pub(crate) fn subtract_product(c: &mut [f32], (a, stride): (&[f32], usize), b: &
     );
 }
 
+/// The product `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, all row by row, in f32.
+pub(crate) fn product_f32(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+    let mut product = vec![0.0; m * n];
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut product, m, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, m, k),
+        MatRef::from_row_major_slice(b, k, n),
+        1.0,
+        Par::Seq,
+    );
+    product
+}
+
 /// Singular values, largest first, and vectors: `A = U diag(s) V^T`.
 pub(crate) struct Svd {
     /// Singular values, `[n]` with `n = min(rows, cols)`.

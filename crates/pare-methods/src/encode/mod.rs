@@ -1,8 +1,12 @@
 //! Encodings: one matrix to another storage, chosen by what its inputs are.
 
+mod activation_svd;
 mod sparsegpt;
+mod svd;
 
+pub use activation_svd::ActivationSvd;
 pub use sparsegpt::SparseGpt;
+pub use svd::Svd;
 
 use crate::card::Card;
 use crate::check;
@@ -121,7 +125,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[sparsegpt::ENTRY];
+pub const ENTRIES: &[Entry] = &[activation_svd::ENTRY, sparsegpt::ENTRY, svd::ENTRY];
 
 /// The encoding called `name`.
 ///
