@@ -19,7 +19,7 @@ use super::{Build, Entry, Info, Lost, Restore, Restored};
 use crate::card::Card;
 use crate::check;
 use crate::distortion;
-use crate::error::{MethodError, NumericCause};
+use crate::error::MethodError;
 use crate::linalg;
 use crate::low_rank;
 use pare_kernels::blocks::{BlockType, RowType};
@@ -109,11 +109,13 @@ impl Restore for Eora {
             true => from_outputs(lost.site, &change, gram, [out, width, rank])?,
             false => from_inputs(lost.site, &change, gram, [out, width, rank])?,
         };
-        let [a, b] = balanced(factors, [out, width, rank]).map(|factor| self.stored(factor));
+        let [a, b] = factors.map(|factor| self.stored(factor));
+        let decoded = [&a, &b].map(|factor| Linear::new(Arc::clone(factor)).to_matrix());
+        let mut restored = low_rank::product(&decoded);
+        restored.data_mut().iter_mut().zip(after.data()).for_each(|(value, after)| *value += after);
         let factors = LowRank::new(a, b).expect("factors of one rank");
         let sum = Sum::new(vec![Arc::clone(lost.after), Arc::new(factors)]).expect("one shape");
         let weight: Arc<dyn Weight> = Arc::new(sum);
-        let restored = Linear::new(Arc::clone(&weight)).to_matrix();
         check::weights(lost.site, "restored weight", &restored)?;
         let error_after = distortion::mean(&distortion::per_row(gram, lost.before, &restored));
         check::finite(lost.site, "calibration error", &[error_after])?;
@@ -139,22 +141,26 @@ impl Eora {
     }
 }
 
-type Pair = (Vec<f64>, Vec<f64>);
-
-/// `A = U_R` column by column and `B = U_R^T D`, with U the eigenvectors of `D G D^T`.
-fn from_outputs(site: Site, change: &[f64], gram: &[f64], [out, width, rank]: [usize; 3]) -> Result<Pair, MethodError> {
+/// `U_R` and `U_R^T D`, with U the eigenvectors of `D G D^T`.
+fn from_outputs(
+    site: Site,
+    change: &[f64],
+    gram: &[f64],
+    [out, width, rank]: [usize; 3],
+) -> Result<[Matrix; 2], MethodError> {
     let spread = linalg::product(change, gram, [out, width, width]);
-    let moments = linalg::product(&spread, &transposed(change, width), [out, width, out]);
-    let (_, vectors) = eigen(site, moments, out)?;
-    // Eigenvalues ascend: the last vectors are the first that matter.
-    let a: Vec<f64> = vectors.chunks_exact(out).rev().take(rank).flatten().copied().collect();
-    let b = linalg::product(&a, change, [rank, out, width]);
-    Ok((a, b))
+    let moments = linalg::product(&spread, &low_rank::transposed(change, width), [out, width, out]);
+    low_rank::by_outputs(site, change, moments, [out, width, rank])
 }
 
-/// `A = D S V_R` column by column and `B = V_R^T S^-1`, with V the eigenvectors of `S^T D^T D S`.
-fn from_inputs(site: Site, change: &[f64], gram: &[f64], [out, width, rank]: [usize; 3]) -> Result<Pair, MethodError> {
-    let (values, vectors) = eigen(site, gram.to_vec(), width)?;
+/// `D S V_R` and `V_R^T S^-1`, with V the eigenvectors of `S^T D^T D S`.
+fn from_inputs(
+    site: Site,
+    change: &[f64],
+    gram: &[f64],
+    [out, width, rank]: [usize; 3],
+) -> Result<[Matrix; 2], MethodError> {
+    let (values, vectors) = low_rank::eigen(site, gram.to_vec(), width)?;
     let largest = values.last().copied().unwrap_or(0.0);
     let roots: Vec<f64> = values.iter().map(|value| value.max(FLOOR * largest).sqrt()).collect();
     // Rows of Q^T, scaled: S^T and S^-1.
@@ -163,44 +169,8 @@ fn from_inputs(site: Site, change: &[f64], gram: &[f64], [out, width, rank]: [us
         rows.flat_map(|(row, &root)| row.iter().map(move |value| value * scale(root))).collect()
     };
     let (to, back) = (scaled(&|root| root), scaled(&|root| 1.0 / root));
-    let seen = linalg::product(&to, &transposed(change, width), [width, width, out]);
-    let moments = linalg::product(&seen, &transposed(&seen, out), [width, out, width]);
-    let (_, vectors) = eigen(site, moments, width)?;
-    let chosen: Vec<f64> = vectors.chunks_exact(width).rev().take(rank).flatten().copied().collect();
-    let a = linalg::product(&chosen, &seen, [rank, width, out]);
-    let b = linalg::product(&chosen, &back, [rank, width, width]);
-    Ok((a, b))
-}
-
-fn eigen(site: Site, mut matrix: Vec<f64>, n: usize) -> Result<Pair, MethodError> {
-    // A product is symmetric up to its rounding.
-    for i in 0..n {
-        for j in 0..i {
-            matrix[j * n + i] = matrix[i * n + j];
-        }
-    }
-    let cause = NumericCause::NoDecomposition { what: "eigenvectors" };
-    linalg::symmetric_eigen(&matrix, n).ok_or(MethodError::Numeric { site, cause })
-}
-
-fn transposed(matrix: &[f64], cols: usize) -> Vec<f64> {
-    let rows = matrix.len() / cols.max(1);
-    (0..cols).flat_map(|col| (0..rows).map(move |row| row * cols + col)).map(|at| matrix[at]).collect()
-}
-
-/// `A` `[out, R]` and `B` `[R, in]` from the columns of A and the rows of B, each pair made equally long.
-fn balanced((a, b): Pair, [out, width, rank]: [usize; 3]) -> [Matrix; 2] {
-    let length = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
-    let (mut left, mut right) = (Matrix::zeros(out, rank), Matrix::zeros(rank, width));
-    for (r, (a, b)) in a.chunks_exact(out).zip(b.chunks_exact(width)).enumerate() {
-        let product = length(a) * length(b);
-        if product > 0.0 {
-            let scale = (length(b) / length(a)).sqrt();
-            (0..out).for_each(|o| left.row_mut(o)[r] = (a[o] * scale) as f32);
-            right.row_mut(r).iter_mut().zip(b).for_each(|(to, value)| *to = (value / scale) as f32);
-        }
-    }
-    [left, right]
+    let seen = linalg::product(&to, &low_rank::transposed(change, width), [width, width, out]);
+    low_rank::by_inputs(site, &seen, &back, [out, width, rank])
 }
 
 #[cfg(test)]
