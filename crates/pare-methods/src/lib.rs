@@ -23,3 +23,4 @@ pub mod score;
 pub mod select;
 pub mod settings;
 pub mod view;
+mod wrapping;

@@ -1,10 +1,12 @@
 //! Encodings: one matrix to another storage, chosen by what its inputs are.
 
 mod activation_svd;
+mod armor;
 mod sparsegpt;
 mod svd;
 
 pub use activation_svd::ActivationSvd;
+pub use armor::Armor;
 pub use sparsegpt::SparseGpt;
 pub use svd::Svd;
 
@@ -125,7 +127,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[activation_svd::ENTRY, sparsegpt::ENTRY, svd::ENTRY];
+pub const ENTRIES: &[Entry] = &[activation_svd::ENTRY, armor::ENTRY, sparsegpt::ENTRY, svd::ENTRY];
 
 /// The encoding called `name`.
 ///
