@@ -1,4 +1,5 @@
-//! What each encoding and repair of a matrix costs on one thread: `cargo run --release -p pare-methods --example cost`.
+//! What each encoding and repair of a matrix costs, in milliseconds of the calling thread on a processor (Linux):
+//! `cargo run --release -p pare-methods --example cost [THREADS [METHOD]]`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints")]
 
@@ -14,7 +15,6 @@ use pare_model::stats::{Stat, Stats};
 use pare_model::storage::Dense;
 use pare_model::weight::Weight;
 use std::sync::Arc;
-use std::time::Instant;
 
 const SITE: Site = Site { block: 0, point: Point::FfnIn };
 const TOKENS: usize = 4096;
@@ -40,6 +40,12 @@ fn stats(width: usize, rng: &mut SplitMix64) -> Stats {
     stats
 }
 
+/// Milliseconds that this thread has run, which other programs on the machine do not count towards.
+fn busy() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e6
+}
+
 fn main() {
     let pool = Pool::new(std::env::args().nth(1).map_or(1, |threads| threads.parse().unwrap()));
     let only = std::env::args().nth(2);
@@ -52,15 +58,15 @@ fn main() {
             for compare in [Compare::Matrix, Compare::TwoOfFour] {
                 let encoding = (entry.build)(&Settings::default()).unwrap();
                 let task = Task { site: SITE, weight: &weight, keep: 0.5, compare };
-                let start = Instant::now();
+                let start = busy();
                 let prepared = encoding.prepare(SITE, width, &stats).unwrap();
-                let ready = start.elapsed().as_secs_f64() * 1e3;
-                let start = Instant::now();
+                let ready = busy() - start;
+                let start = busy();
                 let encoded = match &prepared {
                     Some(prepared) => encoding.encode_with(&task, &stats, prepared, &pool).unwrap(),
                     None => encoding.encode(&task, &stats, &pool).unwrap(),
                 };
-                let took = start.elapsed().as_secs_f64() * 1e3;
+                let took = busy() - start;
                 let error = encoded.info.error.unwrap_or(f64::NAN);
                 println!(
                     "{out}x{width} {} {compare:?}: {ready:.1} ms + {took:.1} ms, error {error:.4}",
@@ -83,10 +89,10 @@ fn main() {
             for entry in compensate::ENTRIES.iter().filter(|entry| wanted(entry.card.name)) {
                 let Build::Matrix(build) = entry.build else { continue };
                 let repair = build(&Settings::default()).unwrap();
-                let start = Instant::now();
+                let start = busy();
                 let lost = Lost { site: SITE, before: &weight, after };
                 let info = repair.restore(&lost, &stats).unwrap().info;
-                let took = start.elapsed().as_secs_f64() * 1e3;
+                let took = busy() - start;
                 let [before, after] = [info.error_before, info.error_after].map(|error| error.unwrap_or(f64::NAN));
                 println!("{out}x{width} {} after {what}: {took:.1} ms, {before:.4} -> {after:.4}", entry.card.name);
             }

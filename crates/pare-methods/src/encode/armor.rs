@@ -1,7 +1,6 @@
 //! ARMOR: a 2:4 core between two block-diagonal matrices that make up for what it lacks.
 //!
-//! Source     2025, "ARMOR: High-Performance Semi-Structured Pruning via Adaptive Matrix Factorization"; its scaling is that of NoWag,
-//!            arXiv:2504.14569
+//! Source     Liu et al. 2025, "ARMOR: High-Performance Semi-Structured Pruning via Adaptive Matrix Factorization", arXiv:2510.05528
 //! Formula    V = diag(r)^-1 W diag(c)^-1 with c the lengths of the columns of W and then r those of the rows; the least of
 //!            sum_ij (V - A S B)_ij^2 E x_j^2 with S 2:4; W' = (diag(r) A) S (B diag(c))
 //! Shapes     W, S [out, in]; A [out, out], B [in, in] of square blocks on their diagonals
@@ -34,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
     card: Card {
         name: "armor",
         about: "a 2:4 core between two block-diagonal matrices that make up for what it lacks",
-        source: "ARMOR: High-Performance Semi-Structured Pruning via Adaptive Matrix Factorization; scaled as NoWag, arXiv:2504.14569",
+        source: "ARMOR: High-Performance Semi-Structured Pruning via Adaptive Matrix Factorization, arXiv:2510.05528",
         needs: &[Stat::MeanSquare],
         parameters: &["block", "iterations"],
         grains: &[],

@@ -118,3 +118,18 @@ fn masked_least_squares() {
 fn eora() {
     list(&golden("compensate", "eora")["cases"]).iter().for_each(|case| restored("eora", case));
 }
+
+#[test]
+fn armor() {
+    let exactness = encode::find("armor").unwrap().card.exactness;
+    for case in list(&golden("encode", "armor")["cases"]) {
+        let mut stats = Stats::new(1);
+        stats.insert(SITE, Stat::MeanSquare, numbers(&case["mean_square"]));
+        stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
+        let settings =
+            Settings { block: count(case, "block"), iterations: count(case, "iterations"), ..Settings::default() };
+        let encoded = encoded("armor", case, &stats, &settings);
+        near(values(&encoded.weight), &flat(&case["weight"]), exactness);
+        near(encoded.info.error, &[case["error"].as_f64().unwrap()], exactness);
+    }
+}

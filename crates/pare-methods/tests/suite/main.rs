@@ -7,6 +7,7 @@ mod compensate;
 mod encode;
 mod golden;
 mod golden_sparse;
+mod restore;
 mod score;
 mod tidy;
 
