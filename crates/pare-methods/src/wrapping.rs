@@ -107,21 +107,19 @@ impl Wrapping {
     pub(crate) fn solve_left(&mut self, pool: &Pool) {
         let b = self.block;
         let solved = gather(pool, self.left.len(), &|i| {
-            let (mut moments, mut lacking) = (vec![0.0; b * b], vec![0.0; b * b]);
+            let (mut moments, mut wanted) = (vec![0.0; b * b], vec![0.0; b * b]);
             for j in 0..self.right.len() {
-                // Z = S B and what is lacking of V, both scaled by importance on one side.
+                // Z = S B, and diag(h) Z^T
                 let z = linalg::product(&self.core_block(i, j), &self.right[j], [b, b, b]);
-                let mut rest = linalg::product(&self.left[i], &z, [b, b, b]);
-                rest.iter_mut().zip(self.target_block(i, j)).for_each(|(value, target)| *value = target - *value);
                 let mut across = vec![0.0; b * b];
                 for (at, &value) in z.iter().enumerate() {
                     across[at % b * b + at / b] = value * self.importance[j * b + at % b];
                 }
                 add(&mut moments, &linalg::product(&z, &across, [b, b, b]));
-                add(&mut lacking, &linalg::product(&rest, &across, [b, b, b]));
+                add(&mut wanted, &linalg::product(&self.target_block(i, j), &across, [b, b, b]));
             }
             // Rows of A are right-hand sides of one symmetric system.
-            moved(&self.left[i], &moments, lacking, b)
+            moved(&self.left[i], &moments, wanted, b)
         });
         self.left = solved;
     }
@@ -130,17 +128,15 @@ impl Wrapping {
     pub(crate) fn solve_right(&mut self, pool: &Pool) {
         let b = self.block;
         let solved = gather(pool, self.right.len(), &|j| {
-            let (mut moments, mut lacking) = (vec![0.0; b * b], vec![0.0; b * b]);
+            let (mut moments, mut wanted) = (vec![0.0; b * b], vec![0.0; b * b]);
             for i in 0..self.left.len() {
+                // Z = A S
                 let z = linalg::product(&self.left[i], &self.core_block(i, j), [b, b, b]);
-                let mut rest = linalg::product(&z, &self.right[j], [b, b, b]);
-                rest.iter_mut().zip(self.target_block(i, j)).for_each(|(value, target)| *value = target - *value);
-                let across = turned(&z, b);
-                add(&mut moments, &linalg::product(&across, &z, [b, b, b]));
+                add(&mut moments, &linalg::product(&turned(&z, b), &z, [b, b, b]));
                 // Transposed, so that columns of B are right-hand sides.
-                add(&mut lacking, &linalg::product(&turned(&rest, b), &z, [b, b, b]));
+                add(&mut wanted, &linalg::product(&turned(&self.target_block(i, j), b), &z, [b, b, b]));
             }
-            turned(&moved(&turned(&self.right[j], b), &moments, lacking, b), b)
+            turned(&moved(&turned(&self.right[j], b), &moments, wanted, b), b)
         });
         self.right = solved;
     }
@@ -196,8 +192,10 @@ fn add(sum: &mut [f64], values: &[f64]) {
     sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
-/// `block` moved by the solution of `moments`, whose rows of right-hand sides are `lacking`; as it was where there is none.
-fn moved(block: &[f64], moments: &[f64], mut lacking: Vec<f64>, b: usize) -> Vec<f64> {
+/// The solution X of `X M = wanted` for symmetric `moments` M, pulled towards `block` by the damping; `block` where there is none.
+fn moved(block: &[f64], moments: &[f64], wanted: Vec<f64>, b: usize) -> Vec<f64> {
+    let mut lacking = linalg::product(block, moments, [b, b, b]);
+    lacking.iter_mut().zip(&wanted).for_each(|(given, wanted)| *given = wanted - *given);
     if linalg::solve_spd(moments, b, &mut lacking, DAMPING).is_ok() && lacking.iter().all(|value| value.is_finite()) {
         add(&mut lacking, block);
         return lacking;
@@ -246,29 +244,37 @@ fn sweep_block(core: &mut [f64], wanted: &[f64], outputs: &[f64], inputs: &[f64]
 
 /// The two of four, and their values, with the least of `s^T M s - 2 t^T s`; none when that is no less than what `before` has.
 fn best_pair(t: &[f64; 4], moments: &[[f64; 4]; 4], before: &[f64; 4]) -> Option<[f64; 4]> {
-    let cost = |s: &[f64; 4]| -> f64 {
-        (0..4).map(|k| s[k] * ((0..4).map(|l| moments[k][l] * s[l]).sum::<f64>() - 2.0 * t[k])).sum()
-    };
-    let (mut best, mut least) = (None, cost(before));
+    // The least for a pair is minus its gain, so that values are wanted of the best alone.
+    let mut most: f64 =
+        (0..4).map(|k| before[k] * (2.0 * t[k] - (0..4).map(|l| moments[k][l] * before[l]).sum::<f64>())).sum();
+    let mut best = None;
     for [k, l] in PAIRS {
         let [a, c, d] = [moments[k][k], moments[l][l], moments[k][l]];
         let determinant = a * c - d * d;
-        let mut values = [0.0; 4];
         // Inputs that are one, up to rounding: the stronger alone.
-        if determinant > 1e-12 * a * c {
-            values[k] = (c * t[k] - d * t[l]) / determinant;
-            values[l] = (a * t[l] - d * t[k]) / determinant;
-        } else if a >= c && a > 0.0 {
-            values[k] = t[k] / a;
-        } else if c > 0.0 {
-            values[l] = t[l] / c;
-        }
-        let cost = cost(&values);
-        if cost < least {
-            (best, least) = (Some(values), cost);
+        let alone = determinant <= 1e-12 * a * c;
+        let gain = match alone {
+            false => (c * t[k] * t[k] - 2.0 * d * t[k] * t[l] + a * t[l] * t[l]) / determinant,
+            true if a >= c && a > 0.0 => t[k] * t[k] / a,
+            true if c > 0.0 => t[l] * t[l] / c,
+            true => 0.0,
+        };
+        if gain > most {
+            (best, most) = (Some(([k, l], [a, c, d], alone)), gain);
         }
     }
-    best
+    best.map(|([k, l], [a, c, d], alone)| {
+        let mut values = [0.0; 4];
+        if alone {
+            let only = if a >= c { k } else { l };
+            values[only] = t[only] / a.max(c);
+        } else {
+            let determinant = a * c - d * d;
+            values[k] = (c * t[k] - d * t[l]) / determinant;
+            values[l] = (a * t[l] - d * t[k]) / determinant;
+        }
+        values
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@
 //!            in order, instead of one group per block drawn by chance, so that there is no chance at all. No step makes the loss larger
 //! Errors     MissingStat, Shape, Params, Unsupported: blocks that do not divide the matrix; Numeric: not finite
 //! Exactness  1e-4 against goldens/encode/armor (parts are rounded to f32)
+//!
+//! The default was measured on o and up of block 5 and down of block 20 of SmolLM2-135M, with inputs of sizes drawn by chance. Of the
+//! error of the best two of four without wrappers, 1 round leaves 0.81 to 0.87, 5 rounds 0.54 to 0.60, 10 rounds 0.47 to 0.54,
+//! 20 rounds 0.43 to 0.50, 40 rounds 0.40 to 0.48; blocks of 16 leave 0.57 to 0.61 after 20.
 
 use super::{Encode, Encoded, Entry, Info, Task};
 use crate::card::Card;
