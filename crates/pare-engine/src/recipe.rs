@@ -137,9 +137,12 @@ macro_rules! built_in {
 }
 
 built_in!(
+    "armor",
+    "asvd",
     "bitmod",
     "block-float",
     "delta-drop",
+    "eora",
     "flap",
     "flattengpt",
     "global-magnitude",
@@ -164,11 +167,13 @@ built_in!(
     "sparsegpt-8rows",
     "sparsegpt-int4",
     "struct-energy",
+    "svd",
     "tyr",
     "wanda",
     "wanda-2of4",
     "wanda-4of8",
     "wanda-8rows",
+    "wanda-solved",
     "wanda-sp"
 );
 

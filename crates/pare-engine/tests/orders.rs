@@ -125,8 +125,7 @@ fn measured_shares_are_no_worse_than_equal_ones_and_search_no_worse_than_its_sta
     };
     let uniform = made(0.8, &cut("\"uniform\""));
     let dynamic = made(0.8, &cut("\"dynamic\"\nallocate-with = { levels = 3 }"));
-    let search =
-        made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 3, offspring = 4 }"));
+    let search = made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 3, offspring = 4 }"));
     below("dynamic against uniform", dynamic.divergence, uniform.divergence, 0.98);
     // Search is no worse on the text that it measures; on other text within the noise of so few tokens.
     below("search against dynamic", search.divergence, dynamic.divergence, 1.03);
@@ -146,10 +145,8 @@ fn activations_make_a_better_low_rank() {
 #[test]
 fn a_correction_of_low_rank_brings_a_mask_nearer() {
     let mask = made(0.5, &format!("{WANDA}\ncompare = \"2:4\""));
-    let eora = made(
-        0.5,
-        &format!("{WANDA}\ncompare = \"2:4\"\ncompensate = \"eora\"\ncompensate-with = {{ rank = 32 }}"),
-    );
+    let eora =
+        made(0.5, &format!("{WANDA}\ncompare = \"2:4\"\ncompensate = \"eora\"\ncompensate-with = {{ rank = 32 }}"));
     below("eora on a 2:4 mask against the mask", eora.divergence, mask.divergence, 0.9);
 }
 

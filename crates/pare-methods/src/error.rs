@@ -115,6 +115,12 @@ pub enum NumericCause {
         /// What it must be.
         range: &'static str,
     },
+    /// A decomposition did not converge.
+    #[error("no {what} were found")]
+    NoDecomposition {
+        /// What was looked for.
+        what: &'static str,
+    },
     /// A Cholesky factorisation failed at every damping tried.
     #[error("the Gram matrix is not positive definite even with damping {damping:e} of its mean diagonal")]
     NotPositiveDefinite {

@@ -171,40 +171,18 @@ pub(crate) fn subtract_product(c: &mut [f32], (a, stride): (&[f32], usize), b: &
     );
 }
 
-/// Singular values, largest first, and vectors: `A = U diag(s) V^T`.
-pub(crate) struct Svd {
-    /// Singular values, `[n]` with `n = min(rows, cols)`.
-    pub(crate) values: Vec<f64>,
-    /// `U`: the vectors `[rows]` of each value, one after the other.
-    pub(crate) left: Vec<f64>,
-    /// `V`: the vectors `[cols]` of each value, one after the other.
-    pub(crate) right: Vec<f64>,
-}
-
-/// The thin decomposition of `a` `[rows, cols]`, row by row; none when it does not converge, as for what is not finite.
-pub(crate) fn svd(a: &[f64], rows: usize, cols: usize) -> Option<Svd> {
-    let n = rows.min(cols);
-    let mut svd = Svd { values: vec![0.0; n], left: vec![0.0; rows * n], right: vec![0.0; cols * n] };
-    if n == 0 {
-        return Some(svd);
-    }
-    if a.iter().any(|value| !value.is_finite()) {
-        return None;
-    }
-    let mut values = faer::Col::<f64>::zeros(n);
-    let thin = faer::linalg::svd::ComputeSvdVectors::Thin;
-    let scratch = faer::linalg::svd::svd_scratch::<f64>(rows, cols, thin, thin, Par::Seq, faer::Spec::default());
-    let outcome = faer::linalg::svd::svd(
-        MatRef::from_row_major_slice(a, rows, cols),
-        values.as_diagonal_mut(),
-        Some(MatMut::from_column_major_slice_mut(&mut svd.left, rows, n)),
-        Some(MatMut::from_column_major_slice_mut(&mut svd.right, cols, n)),
+/// The product `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, all row by row, in f32.
+pub(crate) fn product_f32(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+    let mut product = vec![0.0; m * n];
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut product, m, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, m, k),
+        MatRef::from_row_major_slice(b, k, n),
+        1.0,
         Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        faer::Spec::default(),
     );
-    svd.values.iter_mut().zip(values.iter()).for_each(|(to, &value)| *to = value);
-    outcome.is_ok().then_some(svd)
+    product
 }
 
 /// Eigenvalues of a symmetric `a` `[n, n]`, smallest first, and their vectors `[n]`, one after the other; none when it does
@@ -374,13 +352,6 @@ mod tests {
 
     #[test]
     fn decomposes_by_hand() {
-        // diag(3, 4) with a column of zeros: values 4 and 3 along the axes.
-        let svd = svd(&[3.0, 0.0, 0.0, 0.0, 4.0, 0.0], 2, 3).unwrap();
-        assert!((svd.values[0] - 4.0).abs() < 1e-12 && (svd.values[1] - 3.0).abs() < 1e-12);
-        for (at, want) in [(1, 4.0), (3, 0.0)] {
-            assert!((svd.left[at] * svd.right[at] * svd.values[at / 2] - want).abs() < 1e-12 || want == 0.0);
-        }
-        assert!((svd.left[1].abs() - 1.0).abs() < 1e-12 && (svd.right[3].abs() - 1.0).abs() < 1e-12);
         let (values, vectors) = symmetric_eigen(&[2.0, 1.0, 1.0, 2.0], 2).unwrap();
         assert!((values[0] - 1.0).abs() < 1e-12 && (values[1] - 3.0).abs() < 1e-12);
         assert!((vectors[0] + vectors[1]).abs() < 1e-12 && (vectors[2] - vectors[3]).abs() < 1e-12);
@@ -388,8 +359,7 @@ mod tests {
 
     #[test]
     fn nothing_is_decomposed_that_is_not_finite() {
-        assert!(super::svd(&[f64::NAN, 1.0, 1.0, 1.0], 2, 2).is_none());
         assert!(symmetric_eigen(&[f64::NAN, 1.0, 1.0, 1.0], 2).is_none());
-        assert!(super::svd(&[], 0, 3).is_some() && symmetric_eigen(&[], 0).is_some());
+        assert!(symmetric_eigen(&[], 0).is_some());
     }
 }

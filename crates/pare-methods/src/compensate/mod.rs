@@ -1,10 +1,14 @@
 //! Repairs: of the reader of channels that were cut, and of a matrix that was masked or put into another storage.
 
 mod bias;
+mod eora;
 mod least_squares;
+mod masked_least_squares;
 
 pub use bias::Bias;
+pub use eora::{Eora, Factors};
 pub use least_squares::LeastSquares;
+pub use masked_least_squares::MaskedLeastSquares;
 
 use crate::card::Card;
 use crate::check;
@@ -14,7 +18,7 @@ use crate::settings::Settings;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
-use pare_model::weight::Weight;
+use pare_model::weight::{Linear, Weight};
 use std::sync::Arc;
 
 /// What is cut: columns of a reader.
@@ -125,6 +129,27 @@ pub struct Lost<'a> {
     pub after: &'a Arc<dyn Weight>,
 }
 
+impl Lost<'_> {
+    /// Holds both matrices to their description; returns the one after.
+    ///
+    /// # Errors
+    /// `Shape` when they differ in size, `Numeric` for a weight that is not finite.
+    pub fn check(&self) -> Result<Matrix, MethodError> {
+        let (want, got) = (self.before.shape(), self.after.shape());
+        for (what, want, got) in
+            [("matrix after (outputs)", want[0], got[0]), ("matrix after (inputs)", want[1], got[1])]
+        {
+            if want != got {
+                return Err(MethodError::Shape { site: self.site, what, want, got });
+            }
+        }
+        check::weights(self.site, "weight before", self.before)?;
+        let after = Linear::new(Arc::clone(self.after)).to_matrix();
+        check::weights(self.site, "weight after", &after)?;
+        Ok(after)
+    }
+}
+
 /// What a restored matrix is.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -169,7 +194,7 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every repair, by name.
-pub const ENTRIES: &[Entry] = &[bias::ENTRY, least_squares::ENTRY];
+pub const ENTRIES: &[Entry] = &[bias::ENTRY, eora::ENTRY, least_squares::ENTRY, masked_least_squares::ENTRY];
 
 /// The repair called `name`.
 ///

@@ -1,13 +1,18 @@
 //! Encodings: one matrix to another storage, chosen by what its inputs are.
 
-mod sparsegpt;
-
-pub use sparsegpt::SparseGpt;
+mod activation_svd;
+mod armor;
 mod bitmod;
 mod block_float;
+mod sparsegpt;
+mod svd;
 
+pub use activation_svd::ActivationSvd;
+pub use armor::Armor;
 pub use bitmod::BitMod;
 pub use block_float::BlockFloat;
+pub use sparsegpt::SparseGpt;
+pub use svd::Svd;
 
 use crate::card::Card;
 use crate::check;
@@ -128,7 +133,8 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] = &[bitmod::ENTRY, block_float::ENTRY, sparsegpt::ENTRY];
+pub const ENTRIES: &[Entry] =
+    &[activation_svd::ENTRY, armor::ENTRY, bitmod::ENTRY, block_float::ENTRY, sparsegpt::ENTRY, svd::ENTRY];
 
 /// The encoding called `name`.
 ///

@@ -9,9 +9,9 @@ use pare_methods::settings::Settings;
 use pare_model::matrix::Matrix;
 use pare_model::site::{Point, Site};
 use pare_model::stats::{Stat, Stats};
-use pare_model::weight::Linear;
+use pare_model::weight::{Composed, Linear};
 
-const SITE: Site = Site { block: 1, point: Point::FfnOut };
+pub(crate) const SITE: Site = Site { block: 1, point: Point::FfnOut };
 const COMPARES: [Compare; 5] =
     [Compare::Row, Compare::Matrix, Compare::TwoOfFour, Compare::FourOfEight, Compare::EightRows];
 
@@ -20,7 +20,7 @@ fn build(entry: &Entry) -> Box<dyn Encode> {
 }
 
 /// Statistics of `tokens` correlated inputs of very different scales, some of which are never seen when `dead`.
-fn stats(draw: &mut Draw, width: usize, tokens: usize, dead: bool) -> Stats {
+pub(crate) fn stats(draw: &mut Draw, width: usize, tokens: usize, dead: bool) -> Stats {
     let mixing = draw.matrix(width, 6);
     let scale: Vec<f64> =
         (0..width).map(|_| f64::from(!dead || draw.below(6) > 0) * (2.0 * draw.next()).exp()).collect();
@@ -43,7 +43,7 @@ fn stats(draw: &mut Draw, width: usize, tokens: usize, dead: bool) -> Stats {
     stats
 }
 
-fn matrix(encoded: &Encoded) -> Matrix {
+pub(crate) fn matrix(encoded: &Encoded) -> Matrix {
     Linear::new(encoded.weight.clone()).to_matrix()
 }
 
@@ -52,7 +52,7 @@ fn bits(matrix: &Matrix) -> Vec<u32> {
 }
 
 /// `tr((W - W') G (W - W')^T) / out`.
-fn error(stats: &Stats, before: &Matrix, after: &Matrix) -> f64 {
+pub(crate) fn error(stats: &Stats, before: &Matrix, after: &Matrix) -> f64 {
     let (gram, width) = (stats.get(SITE, Stat::Gram).unwrap(), before.cols());
     let mut sum = 0.0;
     for row in 0..before.rows() {
@@ -68,7 +68,7 @@ fn error(stats: &Stats, before: &Matrix, after: &Matrix) -> f64 {
 #[test]
 fn a_keep_of_one_changes_nothing() {
     let mut draw = Draw(1);
-    for entry in ENTRIES.iter().filter(|entry| entry.removes && entry.card.name == "sparsegpt") {
+    for entry in ENTRIES.iter().filter(|entry| entry.removes) {
         for compare in COMPARES {
             let weight = draw.matrix(16, 24);
             let stats = stats(&mut draw, 24, 40, true);
@@ -83,9 +83,14 @@ fn a_keep_of_one_changes_nothing() {
 fn threads_change_no_bit() {
     let mut draw = Draw(2);
     for entry in ENTRIES {
-        for compare in [Compare::Matrix, Compare::TwoOfFour, Compare::EightRows] {
-            let weight = draw.matrix(224, 160);
-            let stats = stats(&mut draw, 160, 200, false);
+        // Several bands of rows and blocks of inputs where there are such; decoding parts of parts is slow.
+        let (compares, [out, width]) = match entry.card.name {
+            "sparsegpt" => (&[Compare::Matrix, Compare::TwoOfFour, Compare::EightRows][..], [224, 160]),
+            _ => (&[Compare::TwoOfFour][..], [96, 64]),
+        };
+        for &compare in compares {
+            let weight = draw.matrix(out, width);
+            let stats = stats(&mut draw, width, 200, false);
             let task = Task { site: SITE, weight: &weight, keep: 0.5, compare };
             let encoding = build(entry);
             let [one, again, three] = [1, 1, 3].map(|threads| {
@@ -94,7 +99,7 @@ fn threads_change_no_bit() {
             });
             assert_eq!(one, again, "{entry:?} {compare:?}");
             assert_eq!(one, three, "{entry:?} {compare:?}");
-            if let Some(prepared) = encoding.prepare(SITE, 160, &stats).unwrap() {
+            if let Some(prepared) = encoding.prepare(SITE, width, &stats).unwrap() {
                 let shared = encoding.encode_with(&task, &stats, &prepared, &Pool::new(2)).unwrap();
                 assert_eq!(one, (bits(&matrix(&shared)), shared.info), "{entry:?} {compare:?}");
             }
@@ -168,8 +173,8 @@ fn sparsegpt_loses_less_the_freer_the_pattern() {
 #[test]
 fn what_cannot_be_is_refused() {
     let mut draw = Draw(5);
-    let sound = draw.matrix(8, 32);
-    let stats = stats(&mut draw, 32, 50, false);
+    let sound = draw.matrix(32, 64);
+    let stats = stats(&mut draw, 64, 80, false);
     let pool = Pool::new(1);
     for entry in ENTRIES {
         let encoding = build(entry);
@@ -185,7 +190,7 @@ fn what_cannot_be_is_refused() {
         let error = refused(&Task { weight: &wild, ..task }, &stats);
         assert!(matches!(error, MethodError::Numeric { site: SITE, .. }), "{entry:?} {error}");
         for &stat in entry.card.needs {
-            let error = refused(&task, &Stats::new(50));
+            let error = refused(&task, &Stats::new(80));
             assert!(matches!(error, MethodError::MissingStat { site: SITE, .. }), "{entry:?} {error}");
             let mut other = stats.clone();
             other.insert(SITE, stat, vec![1.0; 3]);
@@ -233,4 +238,42 @@ fn sparsegpt_refuses() {
     assert_eq!(says, "sparsegpt does not work on rows of 40 inputs as q4_0: its blocks have 32");
     let says = message(Settings { damping: Some(0.0), ..plain() }, 0.5, Compare::Row);
     assert_eq!(says, "parameter damping: 0, expected a number more than 0");
+}
+
+#[test]
+fn armor_refuses_and_is_two_of_four() {
+    let mut draw = Draw(7);
+    let weight = draw.matrix(24, 32);
+    let stats = stats(&mut draw, 32, 50, true);
+    let encoded = |settings: Settings, keep: f64| {
+        let encoding = (find("armor").unwrap().build)(&settings)?;
+        let task = Task { site: SITE, weight: &weight, keep, compare: Compare::TwoOfFour };
+        encoding.encode(&task, &stats, &Pool::new(1))
+    };
+    let message = |settings, keep| encoded(settings, keep).unwrap_err().to_string();
+    let plain = Settings::default;
+    let says = message(plain(), 0.5);
+    assert_eq!(
+        says,
+        "armor does not work on a [24, 32] matrix in blocks of 32: a parameter block must divide outputs and inputs"
+    );
+    assert_eq!(message(Settings { block: Some(6), ..plain() }, 0.5), "parameter block: 6, expected a multiple of 4");
+    assert_eq!(
+        message(Settings { iterations: Some(0), ..plain() }, 0.5),
+        "parameter iterations: 0, expected at least 1"
+    );
+    let says = message(Settings { block: Some(8), ..plain() }, 0.4);
+    assert_eq!(says, "parameter keep: 0.4 of a core that keeps 0.5");
+    let errors = [1, 4, 16].map(|rounds| {
+        let encoded = encoded(Settings { block: Some(8), iterations: Some(rounds), ..plain() }, 0.5).unwrap();
+        let Some(Composed::Wrapped(wrapped)) = encoded.weight.composed() else { panic!("{encoded:?}") };
+        let core = Linear::new(wrapped.core().clone()).to_matrix();
+        for group in core.data().chunks_exact(4) {
+            assert!(group.iter().filter(|value| value.to_bits() != 0).count() <= 2, "{group:?}");
+        }
+        let (said, is) = (encoded.info.error.unwrap(), error(&stats, &weight, &matrix(&encoded)));
+        assert!((said - is).abs() <= 1e-4 * is, "{said} {is}");
+        encoded.weight.bytes()
+    });
+    assert!(errors.iter().all(|bytes| *bytes == errors[0]), "rounds change no size: {errors:?}");
 }

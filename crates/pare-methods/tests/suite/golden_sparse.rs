@@ -1,19 +1,21 @@
 //! Agreement with the references of what removes weights, makes them low rank, or brings back what that lost.
 
-use crate::golden::{flat, golden, list, matrix, near};
+use crate::golden::{flat, golden, list, matrix, near, numbers};
 use pare_kernels::pool::Pool;
+use pare_methods::compensate::{self, Lost};
 use pare_methods::encode::{self, Encoded, Task};
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
 use pare_model::site::{Point, Site};
 use pare_model::stats::{Stat, Stats};
-use pare_model::weight::Linear;
+use pare_model::storage::Dense;
+use pare_model::weight::{Composed, Linear, Weight};
 use serde_json::Value;
 use std::sync::Arc;
 
 const SITE: Site = Site { block: 0, point: Point::FfnOut };
 
-fn values(weight: &Arc<dyn pare_model::weight::Weight>) -> Vec<f64> {
+fn values(weight: &Arc<dyn Weight>) -> Vec<f64> {
     let matrix = Linear::new(Arc::clone(weight)).to_matrix();
     matrix.data().iter().map(|&value| f64::from(value)).collect()
 }
@@ -52,5 +54,82 @@ fn sparsegpt() {
         near(got, &want, exactness);
         near(encoded.info.error, &[case["error"].as_f64().unwrap()], exactness);
         assert_eq!(encoded.info.damping, settings.damping);
+    }
+}
+
+#[test]
+fn svd() {
+    let exactness = encode::find("svd").unwrap().card.exactness;
+    for case in list(&golden("encode", "svd")["cases"]) {
+        let settings = Settings { rank: count(case, "rank"), ..Settings::default() };
+        let encoded = encoded("svd", case, &Stats::new(1), &settings);
+        near(values(&encoded.weight), &flat(&case["weight"]), exactness);
+        let Some(Composed::LowRank(factors)) = encoded.weight.composed() else { panic!("{encoded:?}") };
+        assert_eq!(Some(factors.rank()), count(case, "kept"));
+        assert_eq!(encoded.info.error, None);
+    }
+}
+
+#[test]
+fn activation_svd() {
+    let exactness = encode::find("activation-svd").unwrap().card.exactness;
+    for case in list(&golden("encode", "activation_svd")["cases"]) {
+        let mut stats = Stats::new(1);
+        stats.insert(SITE, Stat::MeanSquare, numbers(&case["mean_square"]));
+        stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
+        let settings = Settings { rank: count(case, "rank"), ..Settings::default() };
+        let encoded = encoded("activation-svd", case, &stats, &settings);
+        near(values(&encoded.weight), &flat(&case["weight"]), exactness);
+        near(encoded.info.error, &[case["error"].as_f64().unwrap()], exactness);
+    }
+}
+
+fn restored(name: &str, case: &Value) {
+    let entry = compensate::find(name).unwrap();
+    let compensate::Build::Matrix(build) = entry.build else { panic!("{entry:?}") };
+    let settings = Settings {
+        damping: case.get("damping").and_then(Value::as_f64),
+        iterations: count(case, "iterations"),
+        rank: count(case, "rank"),
+        ..Settings::default()
+    };
+    let mut stats = Stats::new(1);
+    stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
+    let before = matrix(&case["w"]);
+    let after: Arc<dyn Weight> = Arc::new(Dense(matrix(&case["after"])));
+    let lost = Lost { site: SITE, before: &before, after: &after };
+    let restored = build(&settings).unwrap().restore(&lost, &stats).unwrap();
+    let exactness = entry.card.exactness;
+    near(values(&restored.weight), &flat(&case["weight"]), exactness);
+    let [error_before, error_after] = ["error_before", "error_after"].map(|key| case[key].as_f64().unwrap());
+    near(restored.info.error_before, &[error_before], 1e-6);
+    let off = (restored.info.error_after.unwrap() - error_after).abs();
+    assert!(off <= exactness * error_before, "{off:e} of {error_before}");
+}
+
+#[test]
+fn masked_least_squares() {
+    list(&golden("compensate", "masked_least_squares")["cases"])
+        .iter()
+        .for_each(|case| restored("masked-least-squares", case));
+}
+
+#[test]
+fn eora() {
+    list(&golden("compensate", "eora")["cases"]).iter().for_each(|case| restored("eora", case));
+}
+
+#[test]
+fn armor() {
+    let exactness = encode::find("armor").unwrap().card.exactness;
+    for case in list(&golden("encode", "armor")["cases"]) {
+        let mut stats = Stats::new(1);
+        stats.insert(SITE, Stat::MeanSquare, numbers(&case["mean_square"]));
+        stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
+        let settings =
+            Settings { block: count(case, "block"), iterations: count(case, "iterations"), ..Settings::default() };
+        let encoded = encoded("armor", case, &stats, &settings);
+        near(values(&encoded.weight), &flat(&case["weight"]), exactness);
+        near(encoded.info.error, &[case["error"].as_f64().unwrap()], exactness);
     }
 }

@@ -14,6 +14,7 @@ mod golden_score;
 mod golden_sparse;
 mod merge;
 mod merge_features;
+mod restore;
 mod rewrite;
 mod score;
 mod tidy;

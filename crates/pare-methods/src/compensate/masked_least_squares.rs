@@ -1,0 +1,217 @@
+//! Masked least squares: what stays of a matrix is solved anew, its zeros fixed.
+//!
+//! Source     folklore: least squares per row for a fixed mask, as in the optimal brain surgeon; iterative solvers after ALPS,
+//!            arXiv:2406.07831; conjugate gradients are Hestenes and Stiefel 1952
+//! Formula    the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the matrix after is, row by row, by
+//!            conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix after
+//! Shapes     W, W' [out, in]; G [in, in]
+//! Needs      Stat::Gram [in, in]
+//! Parameters damping: d, range (0, inf); default 4 * kept / tokens with the mean number kept in a row. iterations: range 1.., default 20
+//! Cost       2 iterations * out * in^2 operations in f32, shared by rows as matrix products; 4 in^2 + 36 out * in bytes
+//! Departs    the damping pulls towards W; a row whose solution is not better than it was stays as it was
+//! Errors     MissingStat, Shape, Params; Numeric: not finite
+//! Exactness  1e-4 against goldens/compensate/masked_least_squares (reckoned in f32)
+//!
+//! Many rows share one Gram matrix but have a mask each: a factor per row would cost kept^3 / 3 each, a product of all directions with
+//! the Gram matrix costs `in^2` per row and step. The error on the calibration inputs never grows.
+
+use super::{Build, Entry, Info, Lost, Restore, Restored};
+use crate::card::Card;
+use crate::check;
+use crate::distortion;
+use crate::error::MethodError;
+use crate::linalg;
+use pare_model::stats::{Stat, Stats};
+use pare_model::storage::Dense;
+use std::sync::Arc;
+
+/// See the head of this file.
+pub(super) const ENTRY: Entry = Entry {
+    card: Card {
+        name: "masked-least-squares",
+        about: "re-solves the weights that a mask left, to give what the whole matrix gave",
+        source: "folklore: least squares for a fixed mask by conjugate gradients, after ALPS, arXiv:2406.07831",
+        needs: &[Stat::Gram],
+        parameters: &["damping", "iterations"],
+        grains: &[],
+        cost: "2 * iterations * out * in^2 operations; 4 in^2 + 36 out * in bytes",
+        departs: "the damping pulls towards the weights before; rows that would not gain stay",
+        exactness: 1e-4,
+    },
+    composes: false,
+    build: Build::Matrix(|settings| {
+        settings.only(ENTRY.card.parameters)?;
+        let iterations = settings.iterations.unwrap_or(ITERATIONS);
+        if iterations == 0 {
+            return Err(MethodError::Params { key: "iterations", why: "0, expected at least 1".into() });
+        }
+        Ok(Box::new(MaskedLeastSquares { damping: settings.damping, iterations }))
+    }),
+};
+
+/// Damping per kept input and token, when none is given: the one that least squares was measured to want.
+const DAMPING: f64 = 4.0;
+const ITERATIONS: usize = 20;
+/// Rows that share products, so that memory stays small beside the matrix.
+const BAND: usize = 256;
+
+/// Re-solves what a mask left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskedLeastSquares {
+    /// Damping relative to the mean diagonal of the Gram matrix, more than 0; none: 4 * kept / tokens.
+    pub damping: Option<f64>,
+    /// Steps of conjugate gradients.
+    pub iterations: usize,
+}
+
+impl Restore for MaskedLeastSquares {
+    fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError> {
+        let after = lost.check()?;
+        let [out, width] = after.shape();
+        let gram = check::stat(stats, lost.site, Stat::Gram, width * width)?;
+        let kept = after.data().iter().filter(|value| **value != 0.0).count() as f64 / out.max(1) as f64;
+        let damping = self.damping.unwrap_or(DAMPING * kept.max(1.0) / stats.tokens() as f64);
+        if !(damping > 0.0 && damping.is_finite()) {
+            let why = format!(
+                "{damping} for {kept} inputs a row over {} tokens, expected a number more than 0",
+                stats.tokens()
+            );
+            return Err(MethodError::Params { key: "damping", why });
+        }
+        let mean = (0..width).map(|i| gram[i * width + i]).sum::<f64>() / width.max(1) as f64;
+        // Inputs that are all zero are solved by anything.
+        let shift = if mean > 0.0 { damping * mean } else { 1.0 };
+        let system = System::new(gram, width, shift);
+        let mut solved = after.clone();
+        for first in (0..out).step_by(BAND) {
+            let rows = first * width..out.min(first + BAND) * width;
+            let before = &lost.before.data()[rows.clone()];
+            system.solve(before, &mut solved.data_mut()[rows], self.iterations);
+        }
+        check::weights(lost.site, "restored weight", &solved)?;
+        let errors = [&after, &solved].map(|matrix| distortion::per_row(gram, lost.before, matrix));
+        let mut best = errors[1].clone();
+        for (row, error) in best.iter_mut().enumerate() {
+            if errors[0][row] <= *error {
+                solved.row_mut(row).copy_from_slice(after.row(row));
+                *error = errors[0][row];
+            }
+        }
+        let [error_before, error_after] = [&errors[0], &best].map(|errors| distortion::mean(errors));
+        check::finite(lost.site, "calibration error", &[error_before, error_after])?;
+        let info = Info { damping, error_before: Some(error_before), error_after: Some(error_after), fell_back: None };
+        Ok(Restored { weight: Arc::new(Dense(solved)), info })
+    }
+}
+
+/// The damped Gram matrix, scaled to a diagonal of ones.
+struct System {
+    /// `[in, in]`
+    matrix: Vec<f32>,
+    /// `D^1/2`, `[in]`.
+    root: Vec<f64>,
+}
+
+impl System {
+    fn new(gram: &[f64], width: usize, shift: f64) -> Self {
+        let root: Vec<f64> = (0..width).map(|i| (gram[i * width + i] + shift).sqrt()).collect();
+        let mut matrix = Vec::with_capacity(width * width);
+        for (i, row) in gram.chunks_exact(width.max(1)).enumerate() {
+            matrix.extend(row.iter().zip(&root).map(|(value, root_j)| (value / (root[i] * root_j)) as f32));
+        }
+        (0..width).for_each(|i| matrix[i * width + i] = 1.0);
+        Self { matrix, root }
+    }
+
+    /// Moves what is not zero in the rows of `solved` towards what `before` gives, by conjugate gradients.
+    fn solve(&self, before: &[f32], solved: &mut [f32], iterations: usize) {
+        let width = self.root.len();
+        let rows = solved.len().checked_div(width).unwrap_or(0);
+        let mask: Vec<f32> = solved.iter().map(|&value| f32::from(u8::from(value != 0.0))).collect();
+        // What is still to give, in scaled weights: its product is the residual where the mask is open.
+        let scaled = |(at, (before, solved)): (usize, (&f32, &f32))| {
+            ((f64::from(*before) - f64::from(*solved)) * self.root[at % width]) as f32
+        };
+        let lacking: Vec<f32> = before.iter().zip(&*solved).enumerate().map(scaled).collect();
+        let mut residual = linalg::product_f32(&lacking, &self.matrix, [rows, width, width]);
+        residual.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
+        let mut direction = residual.clone();
+        let mut step = vec![0.0_f32; solved.len()];
+        let mut squares: Vec<f64> = residual.chunks_exact(width.max(1)).map(|row| dot(row, row)).collect();
+        for _ in 0..iterations {
+            let mut image = linalg::product_f32(&direction, &self.matrix, [rows, width, width]);
+            image.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
+            for row in 0..rows {
+                let at = row * width..(row + 1) * width;
+                let (direction, residual) = (&mut direction[at.clone()], &mut residual[at.clone()]);
+                let curvature = dot(direction, &image[at.clone()]);
+                // Solved, or beyond what f32 tells apart.
+                if !(curvature > 0.0 && squares[row] > 0.0) {
+                    direction.fill(0.0);
+                    continue;
+                }
+                let length = (squares[row] / curvature) as f32;
+                step[at.clone()].iter_mut().zip(&*direction).for_each(|(step, d)| *step += length * d);
+                residual.iter_mut().zip(&image[at]).for_each(|(r, image)| *r -= length * image);
+                let now = dot(residual, residual);
+                let turn = (now / squares[row]) as f32;
+                squares[row] = now;
+                direction.iter_mut().zip(&*residual).for_each(|(d, r)| *d = r + turn * *d);
+            }
+        }
+        for (at, (value, step)) in solved.iter_mut().zip(&step).enumerate() {
+            if *value != 0.0 {
+                *value = (f64::from(*value) + f64::from(*step) / self.root[at % width]) as f32;
+            }
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pare_model::matrix::Matrix;
+    use pare_model::site::{Point, Site};
+    use pare_model::weight::{Linear, Weight};
+
+    const SITE: Site = Site { block: 0, point: Point::FfnOut };
+
+    fn restored(method: MaskedLeastSquares, before: &Matrix, after: Matrix, gram: &[f64]) -> (Vec<f32>, Info) {
+        let mut stats = Stats::new(1000);
+        stats.insert(SITE, Stat::Gram, gram.to_vec());
+        let after: Arc<dyn Weight> = Arc::new(Dense(after));
+        let restored = method.restore(&Lost { site: SITE, before, after: &after }, &stats).unwrap();
+        (Linear::new(restored.weight).to_matrix().into_vec(), restored.info)
+    }
+
+    #[test]
+    fn what_stays_takes_the_part_of_what_went_by_hand() {
+        // Without x_0, x_1 says 2 / 4 of it; without x_1, x_0 says 2 / 5 of it; with both, nothing is to do.
+        let before = Matrix::from_vec(3, 2, vec![1.0, 3.0, 5.0, 2.0, 1.0, 1.0]);
+        let after = Matrix::from_vec(3, 2, vec![0.0, 3.0, 5.0, 0.0, 1.0, 1.0]);
+        let method = MaskedLeastSquares { damping: Some(1e-12), iterations: 3 };
+        let (values, info) = restored(method, &before, after, &[5.0, 2.0, 2.0, 4.0]);
+        for (got, want) in values.iter().zip([0.0, 3.5, 5.8, 0.0, 1.0, 1.0]) {
+            assert!((got - want).abs() < 1e-6, "{values:?}");
+        }
+        // 5 and 4 * 4 before; 5 - 1 and 16 - 16 / 5 after; over 3 outputs.
+        assert!((info.error_before.unwrap() - 7.0).abs() < 1e-9);
+        assert!((info.error_after.unwrap() - 16.8 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_row_that_cannot_gain_stays_bit_for_bit() {
+        let before = Matrix::from_vec(1, 2, vec![0.1, 0.7]);
+        let method = MaskedLeastSquares { damping: Some(1e-3), iterations: 5 };
+        let (values, info) = restored(method, &before, before.clone(), &[1.0, 0.9, 0.9, 1.0]);
+        assert_eq!((values, info.error_after), (vec![0.1, 0.7], Some(0.0)));
+        let (values, _) = restored(method, &before, Matrix::zeros(1, 2), &[1.0, 0.9, 0.9, 1.0]);
+        assert_eq!(values, [0.0, 0.0], "nothing stayed");
+        let (values, _) = restored(method, &before, before.clone(), &[0.0; 4]);
+        assert_eq!(values, [0.1, 0.7], "nothing was seen");
+    }
+}
