@@ -12,11 +12,12 @@ use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
 use crate::recipe::Recipe;
-use crate::write::{WriteAs, write_directory};
+use crate::write::{Kept, WriteAs, Written, write_directory};
 use crate::{Error, parallel};
 use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
 use pare_model::weight::{Composed, Weight};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Tokens of the prompt before each decoding: enough to warm up.
@@ -96,17 +97,19 @@ pub(super) fn pared(
         output.write("pare.json", format!("{record:#}\n").as_bytes())?;
     }
     let (bytes, seconds, dtype) = (made.written.bytes, made.seconds, made.dtype);
+    let forms = forms(&made.written);
     // What is measured is what was written: the model in memory goes before its file is opened.
     drop(made);
 
     let result = Bundle::open(&output.temporary().display().to_string(), work)?;
-    let own_form = write_as.is_own();
+    // A storage of its own runs as itself, whether the recipe made it or the writing did.
+    let own_form = !forms.is_empty();
     let pack = if own_form { PackAs::Stored } else { packed_as(dtype) };
     let packed = result.model.packed(pack, work.pool);
     let on_text = on_text(&[dense, if own_form { &packed } else { &result.model }], &text(request)?, work)?;
     let mut figures = figures(request, &on_text[..1], &on_text[1..], &result.model)?;
     (figures.bytes, figures.kept) = (bytes, kept);
-    figures.storage = if own_form { write_as.name().to_owned() } else { plain(request) };
+    figures.storage = if own_form { forms } else { plain(request) };
     figures.probes = probes(request, &packed, work)?;
     if request.speed {
         let dense = dense.packed(packed_as(dtype), work.pool);
@@ -157,6 +160,16 @@ fn numbers(weight: &dyn Weight) -> u64 {
 fn bytes_of(model: &Model) -> u64 {
     let each = if WriteAs::Auto.dtype(model) == pare_format::safetensors::Dtype::F32 { 4 } else { 2 };
     model.parameters().total.saturating_mul(each)
+}
+
+/// The forms in which weights were written that are not one plain tensor each, as in `2of4-f16` or `q4_k+q6_k`; empty without any.
+fn forms(written: &Written) -> String {
+    let name = |kept: &Kept| match kept.values {
+        Some(values) => format!("{}-{values}", kept.kind),
+        None => kept.kind.clone(),
+    };
+    let names: BTreeSet<String> = written.storages.values().map(name).collect();
+    names.into_iter().collect::<Vec<_>>().join("+")
 }
 
 /// Name of the type of plain weights.
