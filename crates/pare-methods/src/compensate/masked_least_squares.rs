@@ -141,21 +141,21 @@ impl System {
         for _ in 0..iterations {
             let mut image = linalg::product_f32(&direction, &self.matrix, [rows, width, width]);
             image.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
-            for row in 0..rows {
+            for (row, squares) in squares.iter_mut().enumerate() {
                 let at = row * width..(row + 1) * width;
                 let (direction, residual) = (&mut direction[at.clone()], &mut residual[at.clone()]);
                 let curvature = dot(direction, &image[at.clone()]);
                 // Solved, or beyond what f32 tells apart.
-                if !(curvature > 0.0 && squares[row] > 0.0) {
+                if !(curvature > 0.0 && *squares > 0.0) {
                     direction.fill(0.0);
                     continue;
                 }
-                let length = (squares[row] / curvature) as f32;
+                let length = (*squares / curvature) as f32;
                 step[at.clone()].iter_mut().zip(&*direction).for_each(|(step, d)| *step += length * d);
                 residual.iter_mut().zip(&image[at]).for_each(|(r, image)| *r -= length * image);
                 let now = dot(residual, residual);
-                let turn = (now / squares[row]) as f32;
-                squares[row] = now;
+                let turn = (now / *squares) as f32;
+                *squares = now;
                 direction.iter_mut().zip(&*residual).for_each(|(d, r)| *d = r + turn * *d);
             }
         }

@@ -264,7 +264,7 @@ fn armor_refuses_and_is_two_of_four() {
     );
     let says = message(Settings { block: Some(8), ..plain() }, 0.4);
     assert_eq!(says, "parameter keep: 0.4 of a core that keeps 0.5");
-    let errors = [1, 4, 16].map(|rounds| {
+    let bytes = [1, 4, 16].map(|rounds| {
         let encoded = encoded(Settings { block: Some(8), iterations: Some(rounds), ..plain() }, 0.5).unwrap();
         let Some(Composed::Wrapped(wrapped)) = encoded.weight.composed() else { panic!("{encoded:?}") };
         let core = Linear::new(wrapped.core().clone()).to_matrix();
@@ -275,5 +275,5 @@ fn armor_refuses_and_is_two_of_four() {
         assert!((said - is).abs() <= 1e-4 * is, "{said} {is}");
         encoded.weight.bytes()
     });
-    assert!(errors.iter().all(|bytes| *bytes == errors[0]), "rounds change no size: {errors:?}");
+    assert!(bytes.iter().all(|size| *size == bytes[0]), "rounds change no size: {bytes:?}");
 }
