@@ -124,7 +124,7 @@ fn shortcuts_are_kept_in_blocks_and_a_model_that_lacks_one_is_refused() {
     assert!(error.contains("pare.shortcuts") && error.contains("quant_method"), "{error}");
 
     model.blocks[1].ffn.as_mut().unwrap().shortcut = None;
-    let output = OutputDir::create(&folder.path().join("some"), false).unwrap();
+    let output = OutputDir::create(folder.path().join("some"), false).unwrap();
     let error = write_directory(&output, &before, &model, WriteAs::Auto, work(&pool)).unwrap_err().to_string();
     assert!(error.contains("all or none"), "{error}");
 }
