@@ -19,8 +19,10 @@ use pare_model::weight::{Linear, Weight};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Windows on which divergences are measured: few, because a search measures hundreds of models.
-const DIVERGENCE_WINDOWS: usize = 4;
+/// Sequences on which divergences are measured: few, because a search measures hundreds of models.
+const DIVERGENCE_SEQUENCES: usize = 4;
+/// Of so many sequences one is for divergences and for nothing else: what was fitted looks too good on its own text.
+const SEQUENCES_PER_DIVERGENCE: usize = 4;
 /// The longest of them, in tokens.
 const DIVERGENCE_TOKENS: usize = 512;
 /// Logits of the original that are held for divergences: half a gigabyte.
@@ -63,7 +65,10 @@ pub fn rewrite(
 /// Calibration text, and what is remembered of it between questions.
 struct OnText<'a> {
     original: &'a Model,
+    /// For statistics.
     sequences: &'a [Vec<u32>],
+    /// For divergences; the same only where there are very few.
+    windows: Vec<Vec<u32>>,
     work: Work<'a>,
     /// The residual stream behind the first blocks of the model that was observed last.
     behind: Option<Behind>,
@@ -82,7 +87,11 @@ struct Behind {
 
 impl<'a> OnText<'a> {
     fn new(original: &'a Model, sequences: &'a [Vec<u32>], work: Work<'a>) -> Self {
-        Self { original, sequences, work, behind: None, reference: None, failure: None }
+        let apart = (sequences.len() / SEQUENCES_PER_DIVERGENCE).min(DIVERGENCE_SEQUENCES);
+        let (tested, observed) = sequences.split_at(apart);
+        let windows = Some(cut(tested, original.architecture.vocab)).filter(|windows| !windows.is_empty());
+        let windows = windows.unwrap_or_else(|| cut(sequences, original.architecture.vocab));
+        Self { original, sequences: observed, windows, work, behind: None, reference: None, failure: None }
     }
 
     /// Statistics of `model`. Blocks that the model before this one had too are not run again.
@@ -131,16 +140,22 @@ impl<'a> OnText<'a> {
 
     /// Mean divergence over the windows.
     fn diverged(&mut self, model: &Model) -> Result<f64, Error> {
-        let windows = self.windows();
+        let windows = std::mem::take(&mut self.windows);
+        let divergence = self.diverged_on(&windows, model);
+        self.windows = windows;
+        divergence
+    }
+
+    fn diverged_on(&mut self, windows: &[Vec<u32>], model: &Model) -> Result<f64, Error> {
         if self.reference.is_none() {
             let mut reference = Vec::new();
-            self.each_row(self.original, &windows, &mut |_, logits| {
+            self.each_row(self.original, windows, &mut |_, logits| {
                 let norm = log_sum_exp(logits);
                 reference.extend(logits.iter().map(|&logit| (f64::from(logit) - norm) as f32));
             })?;
             let mut rest = reference;
             let mut all = Vec::new();
-            for window in &windows {
+            for window in windows {
                 let tail = rest.split_off((window.len() - 1) * self.original.architecture.vocab);
                 all.push(std::mem::replace(&mut rest, tail));
             }
@@ -150,7 +165,7 @@ impl<'a> OnText<'a> {
         let vocab = self.original.architecture.vocab;
         let mut rows = reference.iter().flat_map(|window| window.chunks_exact(vocab));
         let (mut sum, mut count) = (0.0, 0_u64);
-        let outcome = self.each_row(model, &windows, &mut |_, logits| {
+        let outcome = self.each_row(model, windows, &mut |_, logits| {
             if let Some(row) = rows.next() {
                 sum += pare_methods::metric::divergence::kl(row, logits);
                 count += 1;
@@ -159,15 +174,6 @@ impl<'a> OnText<'a> {
         self.reference = Some(reference);
         outcome?;
         Ok(sum / count.max(1) as f64)
-    }
-
-    /// The text on which divergences are measured.
-    fn windows(&self) -> Vec<Vec<u32>> {
-        let most = DIVERGENCE_LOGITS / DIVERGENCE_WINDOWS / self.original.architecture.vocab.max(1);
-        let tokens = DIVERGENCE_TOKENS.min(most).max(2);
-        let all = self.sequences.iter().filter(|sequence| sequence.len() > 1);
-        let first = all.flat_map(|sequence| windows(sequence, tokens, Some(DIVERGENCE_WINDOWS)));
-        first.take(DIVERGENCE_WINDOWS).map(<[u32]>::to_vec).collect()
     }
 
     /// Gives the logits of every position but the last of each window to `take`, with the number of the window.
@@ -237,6 +243,14 @@ fn is_same(a: &Block, b: &Block) -> bool {
     };
     let shape = |block: &Block| (block.mixer.is_some(), block.ffn.is_some(), block.shortcuts().count());
     shape(a) == shape(b) && numbers(a) == numbers(b)
+}
+
+/// The windows of `sequences` on which divergences are measured.
+fn cut(sequences: &[Vec<u32>], vocab: usize) -> Vec<Vec<u32>> {
+    let most = DIVERGENCE_LOGITS / DIVERGENCE_SEQUENCES / vocab.max(1);
+    let tokens = DIVERGENCE_TOKENS.min(most).max(2);
+    let long = sequences.iter().filter(|sequence| sequence.len() > 1).take(DIVERGENCE_SEQUENCES);
+    long.flat_map(|sequence| windows(sequence, tokens, Some(1))).map(<[u32]>::to_vec).collect()
 }
 
 /// Sequences of the same lengths whose tokens are the numbers of the rows, one after the other.

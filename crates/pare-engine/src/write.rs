@@ -141,7 +141,16 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
     if (0..config.blocks).any(|index| config.block(index) != shapes[index]) {
         config.uneven = Some(shapes);
     }
-    config
+    as_mistral(&config).unwrap_or(config)
+}
+
+/// A llama that other programs refuse for its width as the mistral that it also is: without biases and window the two are one model, and
+/// only of a llama does transformers ask that the heads divide the width.
+fn as_mistral(config: &ModelConfig) -> Option<ModelConfig> {
+    let plain = config.family == Family::Llama && !config.attention_bias && !config.mlp_bias;
+    (plain && config.obstacle().is_some())
+        .then(|| ModelConfig { family: Family::Mistral, ..config.clone() })
+        .filter(|mistral| mistral.obstacle().is_none())
 }
 
 /// The numbers of one tensor of a plain directory.

@@ -6,6 +6,7 @@ use pare_engine::bundle::Bundle;
 use pare_engine::export::{Export, Target};
 use pare_engine::rewriting::rewrite;
 use pare_engine::write::{WriteAs, write_directory};
+use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
 use pare_format::write::{NewFile, OutputDir};
 use pare_kernels::BlockType;
@@ -81,6 +82,23 @@ fn the_narrower_model_is_exported_and_the_one_with_shortcuts_refused() {
         let error = Export::plan(&before, Target::F32).unwrap_err().to_string();
         assert!(error.contains("shortcuts") && error.contains("slice-global"), "{error}");
     }
+}
+
+#[test]
+fn a_llama_whose_heads_do_not_divide_its_width_is_written_as_a_mistral() {
+    let (pool, folder) = (Pool::new(2), tempfile::tempdir().unwrap());
+    let before = bundle("llama-tied", folder.path());
+    let settings = Settings { block: Some(1), ..Settings::default() };
+    let texts = sequences(6, 40, 128, 4);
+    let model = rewrite(&before.model, "slice-global", &settings, 0.7, &texts, 0, work(&pool)).unwrap().model;
+    assert_eq!((model.architecture.hidden, model.blocks[0].attention().unwrap().heads), (45, 4));
+    let to = folder.path().join("mistral");
+    let again = write(&before, &model, WriteAs::Type(Dtype::F32), &to, &pool);
+    assert_eq!((again.config.family, again.config.obstacle()), (Family::Mistral, None));
+    assert_eq!((again.config.sliding_window, again.config.head_dim), (None, 16));
+    let tokens = sequences(1, 40, 128, 8).remove(0);
+    assert_eq!(bits(&logits(&again.model, &tokens, &pool)), bits(&logits(&model, &tokens, &pool)));
+    read_by_numpy(&to, &expected(&model, &pool));
 }
 
 #[test]

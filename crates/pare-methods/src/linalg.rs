@@ -221,9 +221,51 @@ pub(crate) fn principal_axes(a: &[f64], n: usize) -> Option<Vec<f64>> {
     Some(axes)
 }
 
+/// The diagonal of the inverse of a symmetric positive definite `a` `[n, n]`; none when it is not positive definite.
+pub(crate) fn inverse_diagonal(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+    if n == 0 {
+        return Some(Vec::new());
+    }
+    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default());
+    llt::factor::cholesky_in_place(
+        MatMut::from_column_major_slice_mut(&mut a, n, n),
+        llt::factor::LltRegularization::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        faer::Spec::default(),
+    )
+    .ok()?;
+    // A^-1 = L^-T L^-1: its diagonal holds the squared lengths of the columns of L^-1.
+    let mut inverse = vec![0.0; n * n];
+    faer::linalg::triangular_inverse::invert_lower_triangular(
+        MatMut::from_column_major_slice_mut(&mut inverse, n, n),
+        MatRef::from_column_major_slice(&a, n, n),
+        Par::Seq,
+    );
+    let square = |(at, column): (usize, &[f64])| column[at..].iter().map(|value| value * value).sum();
+    Some(inverse.chunks_exact(n).enumerate().map(square).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inverse_diagonal_by_hand() {
+        // The inverse of [[2, 1], [1, 3]] is [[3, -1], [-1, 2]] / 5.
+        let found = inverse_diagonal(vec![2.0, 1.0, 1.0, 3.0], 2).unwrap();
+        assert!((found[0] - 0.6).abs() < 1e-15 && (found[1] - 0.4).abs() < 1e-15, "{found:?}");
+        assert_eq!((inverse_diagonal(vec![1.0, 2.0, 2.0, 1.0], 2), inverse_diagonal(vec![], 0)), (None, Some(vec![])));
+        for n in [17_usize, 70, 150] {
+            let a: Vec<f64> =
+                (0..n * n).map(|i| if i % (n + 1) == 0 { n as f64 } else { ((i % n + i / n) as f64).sin() }).collect();
+            let mut whole = vec![0.0; n * n];
+            (0..n).for_each(|i| whole[i * n + i] = 1.0);
+            solve_spd(&a, n, &mut whole, 0.0).unwrap();
+            let found = inverse_diagonal(a, n).unwrap();
+            assert!((0..n).all(|i| (found[i] - whole[i * n + i]).abs() < 1e-13), "{n}");
+        }
+    }
 
     #[test]
     fn principal_axes_by_hand() {

@@ -56,6 +56,7 @@ fn writes_what_it_read() {
         r#""model_type": "qwen2", "use_sliding_window": true, "sliding_window": 100, "max_window_layers": 5"#,
         r#""model_type": "qwen3", "use_sliding_window": false, "max_window_layers": 0, "head_dim": 128, "eos_token_id": null"#,
         r#""attention_bias": true, "mlp_bias": true, "bos_token_id": null, "dtype": "float16", "eos_token_id": 3"#,
+        r#""quantization_config": {"quant_method": "pare"}, "pare": {"shortcuts": true, "other": 1}"#,
     ] {
         let config = with(entries).unwrap();
         let again = read(&config.to_json()).unwrap();
@@ -113,6 +114,21 @@ fn uneven_blocks_are_pares_own() {
 }
 
 #[test]
+fn blocks_with_shortcuts_have_one_more_tensor_per_part_and_keep_others_away() {
+    let config = with(r#""quantization_config": {"quant_method": "pare"}, "pare": {"shortcuts": true}"#).unwrap();
+    let names = config.block_tensor_names(0);
+    for name in ["model.layers.0.self_attn.shortcut.weight", "model.layers.0.mlp.shortcut.weight"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    assert_eq!(config.tensor_names().count(), 30 * 11 + 2);
+    // The method is named for the shortcuts alone, and goes with them.
+    let plain = ModelConfig { own_forms: false, ..config.clone() };
+    assert!(plain.to_json().contains("quant_method") && plain.obstacle().unwrap().contains("shortcuts"));
+    let none = ModelConfig { shortcuts: false, ..plain };
+    assert!(!none.to_json().contains("quant_method") && !none.to_json().contains("pare") && none.obstacle().is_none());
+}
+
+#[test]
 fn every_field_is_checked() {
     for (entries, fragments) in [
         (r#""num_hidden_layers": -1"#, &["field \"num_hidden_layers\"", "-1", "from 1 to 4096"][..]),
@@ -162,6 +178,8 @@ fn every_field_is_checked() {
         ),
         (r#""num_hidden_layers": 1, "pare": {"blocks": [{"attention": null, "ffn": 1e9}]}"#, &["pare.blocks[0].ffn"]),
         (r#""num_hidden_layers": 1, "pare": {"blocks": [7]}"#, &["pare.blocks[0]\": 7"]),
+        (r#""pare": {"shortcuts": true}"#, &["pare.shortcuts", "quant_method"]),
+        (r#""pare": {"shortcuts": 1}"#, &["pare.shortcuts", "true or false"]),
     ] {
         let message = with(entries).unwrap_err().to_string();
         for fragment in fragments {

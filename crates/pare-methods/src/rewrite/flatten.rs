@@ -5,7 +5,7 @@
 //!            groups by E||O_g z_g||^2; channels by s = diag(M (M + f I)^-1); O and W_down by W_K + W_P M_PK (M_KK + d I)^-1
 //! Shapes     z [2 H D] or [2 F] inputs of o and down; M = E[z z^T]; K the kept inputs, P the others; f, d relative to mean diagonals
 //! Needs      Stat::Cosine around blocks; Stat::Gram at the inputs of o and down of the merged block; divergences
-//! Parameters damping: d, more than 0, default 0.01; factor: f, more than 0, default 10; levels: pairs that are tried for each merge, at least 1,
+//! Parameters damping: d, more than 0, default 4 * kept / tokens; factor: f, more than 0, default 10; levels: pairs that are tried for each merge, at least 1,
 //!            default 1
 //! Cost       per merge one pass over all blocks, three divergences per pair, (2 F)^3 operations; 32 F^2 bytes
 //! Departs    cosines are observed anew after each merge; heads leave in whole KV groups; O is refitted too; a merge that diverges more than
@@ -43,11 +43,11 @@ pub(super) const ENTRY: Entry = Entry {
     build: |settings, _| {
         settings.only(ENTRY.card.parameters)?;
         let flatten = Flatten {
-            damping: settings.damping.unwrap_or(0.01),
+            damping: settings.damping,
             factor: settings.factor.unwrap_or(10.0),
             pairs: settings.levels.unwrap_or(1),
         };
-        for (key, value) in [("damping", flatten.damping), ("factor", flatten.factor)] {
+        for (key, value) in [("damping", flatten.damping.unwrap_or(1.0)), ("factor", flatten.factor)] {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(MethodError::Params { key, why: format!("{value}, expected a number more than 0") });
             }
@@ -62,8 +62,8 @@ pub(super) const ENTRY: Entry = Entry {
 /// Merges neighbouring blocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flatten {
-    /// Damping of the refit, relative to the mean diagonal of the kept inputs.
-    pub damping: f64,
+    /// Damping of the refits, relative to the mean diagonal of the kept inputs; none: 4 * kept / tokens, as for the repair by least squares.
+    pub damping: Option<f64>,
     /// Ridge of the leverages, relative to the mean diagonal.
     pub factor: f64,
     /// How many pairs are tried for each merge, the most similar first.

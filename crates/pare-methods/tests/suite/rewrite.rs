@@ -1,7 +1,6 @@
 //! Properties of every rewrite.
 
 use pare_methods::error::MethodError;
-use pare_methods::metric::divergence::kl;
 use pare_methods::rewrite::{Calibration, ENTRIES, Entry, Rewrite, find};
 use pare_methods::settings::Settings;
 use pare_model::matrix::Matrix;

@@ -63,13 +63,20 @@ fn beside(a: &Linear, b: &Linear) -> Linear {
 /// Takes a block back to its former size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Merger {
-    pub(super) damping: f64,
+    pub(super) damping: Option<f64>,
     pub(super) factor: f64,
     /// Dampings with which the refits of o and down succeeded.
     pub(super) dampings: [f64; 2],
 }
 
+/// Damping per kept input and token, when none is given: what was measured for the repair by least squares.
+const DAMPING: f64 = 4.0;
+
 impl Merger {
+    fn damping_of(&self, kept: usize, tokens: u64) -> f64 {
+        self.damping.unwrap_or(DAMPING * kept.max(1) as f64 / tokens.max(1) as f64)
+    }
+
     /// Keeps the `count` KV groups of block `index` that write the most.
     pub(super) fn prune_groups(
         &mut self,
@@ -81,7 +88,7 @@ impl Merger {
         let site = Site::new(index, Point::AttentionOut);
         let Some(part) = model.blocks[index].attention() else { return Ok(()) };
         let (inputs, outputs, width) = (part.o.inputs(), part.o.outputs(), part.group_width());
-        let gram = observed(model, site, inputs, calibration)?;
+        let (gram, tokens) = observed(model, site, inputs, calibration)?;
         let weight = doubles(part.o.weight.as_ref(), 0..outputs, &Name::At(site))?;
         // E||O_g z_g||^2 is the sum over outputs of row O_g M_gg O_g^T.
         let written: Vec<f64> = (0..part.groups)
@@ -98,7 +105,8 @@ impl Merger {
         check::finite(site, "what a group writes", &written)?;
         let kept = keep_top(&written, count);
         let columns = spread(&kept, width);
-        let (o, damping) = refitted(&part.o, &weight, &gram, &columns, self.damping, site)?;
+        let damping = self.damping_of(columns.len(), tokens);
+        let (o, damping) = refitted(&part.o, &weight, &gram, &columns, damping, site)?;
         self.dampings[0] = damping;
         let mut part = part.keep_groups(&kept);
         part.o = o;
@@ -117,10 +125,11 @@ impl Merger {
         let site = Site::new(index, Point::FfnOut);
         let Some(part) = model.blocks[index].ffn.as_ref() else { return Ok(()) };
         let (inputs, outputs) = (part.down.inputs(), part.down.outputs());
-        let gram = observed(model, site, inputs, calibration)?;
+        let (gram, tokens) = observed(model, site, inputs, calibration)?;
         let kept = keep_top(&leverages(&gram, inputs, self.factor, site)?, count);
         let weight = doubles(part.down.weight.as_ref(), 0..outputs, &Name::At(site))?;
-        let (down, damping) = refitted(&part.down, &weight, &gram, &kept, self.damping, site)?;
+        let damping = self.damping_of(kept.len(), tokens);
+        let (down, damping) = refitted(&part.down, &weight, &gram, &kept, damping, site)?;
         self.dampings[1] = damping;
         let mut part = part.keep_channels(&kept);
         part.down = down;
@@ -129,17 +138,17 @@ impl Merger {
     }
 }
 
-/// Second moments at one site, of a model that need not go on behind it.
+/// Second moments at one site and the tokens behind them, of a model that need not go on behind it.
 fn observed(
     model: &Model,
     site: Site,
     width: usize,
     calibration: &mut dyn Calibration,
-) -> Result<Vec<f64>, MethodError> {
+) -> Result<(Vec<f64>, u64), MethodError> {
     let mut seen = model.clone();
     seen.blocks.truncate(site.block + 1);
     let stats = calibration.observe(&seen, &[(site, Stat::Gram)].into())?;
-    Ok(check::stat(&stats, site, Stat::Gram, width * width)?.to_vec())
+    Ok((check::stat(&stats, site, Stat::Gram, width * width)?.to_vec(), stats.tokens()))
 }
 
 /// `diag(M (M + f I)^-1)`, f relative to the mean diagonal: which inputs no combination of others replaces.
@@ -149,13 +158,12 @@ fn leverages(gram: &[f64], width: usize, factor: f64, site: Site) -> Result<Vec<
         return Ok(vec![0.0; width]);
     }
     let ridge = factor * mean;
-    // With A = M + f I the product is I - f A^-1, of which each unit vector gives a column.
+    // With A = M + f I the product is I - f A^-1.
     let mut shifted = gram.to_vec();
     (0..width).for_each(|at| shifted[at * width + at] += ridge);
-    let mut inverse = vec![0.0; width * width];
-    (0..width).for_each(|at| inverse[at * width + at] = 1.0);
-    linalg::solve_spd(&shifted, width, &mut inverse, 0.0).map_err(|cause| MethodError::Numeric { site, cause })?;
-    let leverages: Vec<f64> = (0..width).map(|at| 1.0 - ridge * inverse[at * width + at]).collect();
+    let inverse = linalg::inverse_diagonal(shifted, width)
+        .ok_or(MethodError::Numeric { site, cause: NumericCause::NotPositiveDefinite { damping: factor } })?;
+    let leverages: Vec<f64> = inverse.iter().map(|inverse| 1.0 - ridge * inverse).collect();
     check::finite(site, "leverage", &leverages)?;
     Ok(leverages)
 }
@@ -186,7 +194,6 @@ fn refitted(
     }
     let values: Vec<f32> = columns(kept).iter().zip(&update).map(|(weight, update)| (weight + update) as f32).collect();
     if let Some(cause) = check::not_finite("refitted weight", values.iter().map(|&value| f64::from(value))) {
-        let _: NumericCause = cause;
         return Err(MethodError::Numeric { site, cause });
     }
     Ok((dense(Matrix::from_vec(out, kept.len(), values), linear.bias.clone()), used))

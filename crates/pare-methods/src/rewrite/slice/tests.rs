@@ -1,5 +1,4 @@
 use super::*;
-use crate::metric::divergence::kl;
 use crate::rewrite::slice_global;
 
 #[path = "toy.rs"]

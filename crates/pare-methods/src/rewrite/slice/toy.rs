@@ -1,6 +1,6 @@
 //! Tiny models with calibration text, for tests.
 
-use super::{Calibration, MethodError, kl};
+use super::{Calibration, MethodError};
 use pare_kernels::pool::Pool;
 use pare_model::block::{Attention, Block, Ffn, Mixer};
 use pare_model::forward::{KvCache, Observer, Runner, Segment};
@@ -173,6 +173,15 @@ impl Calibration for OnText {
         }
         Ok(sum / count)
     }
+}
+
+/// `KL(p || q)` of two rows of logits, in nats.
+fn kl(p: &[f32], q: &[f32]) -> f64 {
+    let ln = |row: &[f32]| -> Vec<f64> {
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        row.iter().map(|&logit| f64::from(logit) - sum.ln()).collect()
+    };
+    ln(p).iter().zip(ln(q)).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
 /// The largest difference of two lists, relative to the largest number of the second.
