@@ -149,11 +149,10 @@ pub fn merge_channels(ffn: &Ffn, quota: usize, index: usize) -> Result<(Ffn, f64
     };
     let (gate_bias, up_bias) = (biases(&ffn.gate), biases(&ffn.up));
     let ffn = Ffn {
-        norm: ffn.norm.clone(),
         gate: Linear { weight: rows(0), bias: gate_bias },
         up: Linear { weight: rows(hidden), bias: up_bias },
         down: Linear { weight: Arc::new(Dense(readers)), bias: ffn.down.bias.clone() },
-        shortcut: ffn.shortcut.clone(),
+        ..ffn.clone()
     };
     Ok((ffn, groups.reach))
 }
