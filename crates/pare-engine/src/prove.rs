@@ -38,6 +38,8 @@ pub struct Job<'a> {
     pub seed: u64,
     /// Type of the written weights.
     pub write_as: WriteAs,
+    /// Whether finished blocks are kept beside the output until it is in place, for a run that goes on after it was killed.
+    pub resumable: bool,
 }
 
 /// How to measure.
@@ -77,8 +79,8 @@ impl Job<'_> {
     /// As [`shrink`] and [`write_directory`].
     pub fn run(&self, output: &OutputDir, work: Work<'_>) -> Result<Made, Error> {
         let start = Instant::now();
-        let job = job::beside(output.target());
-        let shrunk = self.shrink(self.recipe, Some(&job), work)?;
+        let job = self.resumable.then(|| job::beside(output.target()));
+        let shrunk = self.shrink(self.recipe, job.as_deref(), work)?;
         let seconds = start.elapsed().as_secs_f64();
         let written = write_directory(output, self.bundle, &shrunk.model, self.write_as, work)?;
         Ok(Made { shrunk, seconds, dtype: self.write_as.dtype(&self.bundle.model), written })

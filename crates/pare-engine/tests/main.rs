@@ -7,6 +7,7 @@ mod forms;
 mod fuzz_recipe;
 mod jobs;
 mod merging;
+mod mixed;
 mod orders;
 mod real_model;
 mod recipes;

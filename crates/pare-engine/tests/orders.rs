@@ -3,6 +3,8 @@
 //! Text that the model writes itself: 8 windows to calibrate on, 6 others to measure on. Few, so the margins asked are those that held
 //! with room; docs/peers has the figures on real text.
 
+#![expect(clippy::print_stdout, reason = "margins are to be seen with --nocapture")]
+
 use crate::tiny::work;
 use pare_engine::built_in;
 use pare_engine::evaluate::on_text;

@@ -2,8 +2,12 @@
 
 pub(crate) mod codes;
 mod encode;
+mod grid;
 mod k;
 mod plain;
+
+pub use codes::Scales;
+pub use grid::Line;
 
 use crate::isa::{Isa, versions};
 use crate::rows::RowSource;

@@ -47,6 +47,14 @@ pub fn add(y: &mut [f32], x: &[f32]) {
     add_on(Isa::detect(), y, x);
 }
 
+/// `y[i] = fold over r in order of fma(-a[r], rows[r * stride + i], acc)`, from `acc = y[i]`.
+///
+/// # Panics
+/// When a row ends beyond `rows`.
+pub fn subtract_rows(y: &mut [f32], a: &[f32], rows: &[f32], stride: usize) {
+    subtract_rows_on(Isa::detect(), y, a, rows, stride);
+}
+
 /// `ln(sum of exp(row[i]))`, the sum in f64; `-inf` for an empty row.
 pub fn log_sum_exp(row: &[f32]) -> f64 {
     log_sum_exp_on(Isa::detect(), row)
@@ -66,8 +74,32 @@ versions!(silu_product_on, silu_product_body, (gate: &mut [f32], up: &[f32]));
 versions!(softmax_on, softmax_body, (row: &mut [f32], scale: f32));
 versions!(rms_norm_on, rms_norm_body, (x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]));
 versions!(add_on, add_body, (y: &mut [f32], x: &[f32]));
+versions!(subtract_rows_on, subtract_rows_body, (y: &mut [f32], a: &[f32], rows: &[f32], stride: usize));
 versions!(log_sum_exp_on, log_sum_exp_body, (row: &[f32]) -> f64);
 versions!(rotate_on, rotate_body, (x: &mut [f32], cos: &[f32], sin: &[f32]));
+
+#[inline(always)]
+fn subtract_rows_body(y: &mut [f32], a: &[f32], rows: &[f32], stride: usize) {
+    const WIDTH: usize = 64;
+    let (wide, rest) = y.as_chunks_mut::<WIDTH>();
+    let done = wide.len() * WIDTH;
+    for (chunk, y) in wide.iter_mut().enumerate() {
+        let mut sums = *y;
+        for (r, &a) in a.iter().enumerate() {
+            let row = &rows[r * stride + chunk * WIDTH..][..WIDTH];
+            for i in 0..WIDTH {
+                sums[i] = (-a).mul_add(row[i], sums[i]);
+            }
+        }
+        *y = sums;
+    }
+    for (r, &a) in a.iter().enumerate() {
+        let row = &rows[r * stride + done..][..rest.len()];
+        for (y, &x) in rest.iter_mut().zip(row) {
+            *y = (-a).mul_add(x, *y);
+        }
+    }
+}
 
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; then a polynomial in `r` of relative error 4e-9, times `2^n` in two steps so that
 /// the smallest results are rounded once.

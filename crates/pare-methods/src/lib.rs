@@ -22,6 +22,7 @@ pub mod names;
 mod obs;
 mod quotas;
 pub mod rewrite;
+pub mod rounding;
 mod saliency;
 pub mod score;
 pub mod select;

@@ -246,9 +246,69 @@ pub(crate) fn inverse_diagonal(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
     Some(inverse.chunks_exact(n).enumerate().map(square).collect())
 }
 
+/// The upper triangular `U` `[n, n]`, row by row, with `U^T U` the inverse of `A + damping * mean(diag A) * I`, and the damping that was
+/// needed: it grows tenfold as in [`solve_spd`].
+///
+/// # Errors
+/// `NotPositiveDefinite` when neither `damping` nor a larger one up to 1 succeeds.
+pub(crate) fn inverse_factor(a: &[f64], n: usize, damping: f64) -> Result<(Vec<f64>, f64), NumericCause> {
+    debug_assert_eq!(a.len(), n * n);
+    let mean = (0..n).map(|i| a[i * n + i]).sum::<f64>() / n.max(1) as f64;
+    let mut factor = vec![0.0; n * n];
+    let mut memory = MemBuffer::new(llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default()));
+    let mut damping = damping;
+    loop {
+        // With rows and columns in reverse order, the lower factor turned back is an upper one: A = R R^T, and U is R's inverse.
+        factor.iter_mut().zip(a.iter().rev()).for_each(|(to, from)| *to = *from);
+        (0..n).for_each(|i| factor[i * n + i] += damping * mean);
+        let outcome = llt::factor::cholesky_in_place(
+            MatMut::from_column_major_slice_mut(&mut factor, n, n),
+            llt::factor::LltRegularization::default(),
+            Par::Seq,
+            MemStack::new(&mut memory),
+            faer::Spec::default(),
+        );
+        if outcome.is_ok() && mean > 0.0 {
+            break;
+        }
+        if damping * 10.0 > DAMPING_LIMIT * (1.0 + 1e-9) || mean <= 0.0 {
+            return Err(NumericCause::NotPositiveDefinite { damping });
+        }
+        damping *= 10.0;
+    }
+    let mut inverse = vec![0.0; n * n];
+    faer::linalg::triangular_inverse::invert_lower_triangular(
+        MatMut::from_column_major_slice_mut(&mut inverse, n, n),
+        MatRef::from_column_major_slice(&factor, n, n),
+        Par::Seq,
+    );
+    // Reversed column-major and lower is transposed, row-major and lower: the transpose of it is what is wanted.
+    let mut upper = vec![0.0; n * n];
+    for i in 0..n {
+        for j in i..n {
+            upper[i * n + j] = inverse[(n - 1 - j) * n + (n - 1 - i)];
+        }
+    }
+    Ok((upper, damping))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_factor_of_an_inverse() {
+        // [[2, 1], [1, 3]] has the inverse [[3, -1], [-1, 2]] / 5 = U^T U with U = [[s, t], [0, v]].
+        let (upper, damping) = inverse_factor(&[2.0, 1.0, 1.0, 3.0], 2, 0.0).unwrap();
+        assert_eq!(damping, 0.0);
+        let [s, t, zero, v] = upper[..] else { panic!("{upper:?}") };
+        for (got, want) in [(s * s, 0.6), (s * t, -0.2), (t * t + v * v, 0.4), (zero, 0.0)] {
+            assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+        assert!(inverse_factor(&[0.0], 1, 0.01).is_err());
+        let (_, damping) = inverse_factor(&[1.0, 1.05, 1.05, 1.0], 2, 1e-6).unwrap();
+        assert!((damping - 0.1).abs() < 1e-12);
+    }
 
     #[test]
     fn inverse_diagonal_by_hand() {

@@ -122,8 +122,8 @@ impl Model {
     }
 }
 
-/// One weight of [`Model::packed`].
-fn repack(weight: &Arc<dyn Weight>, pack: PackAs, pool: &Pool) -> Arc<dyn Weight> {
+/// One weight of [`Model::packed`], for callers that repack a part of a model.
+pub fn repack(weight: &Arc<dyn Weight>, pack: PackAs, pool: &Pool) -> Arc<dyn Weight> {
     if let Some(whole) = weight.repacked(&|part| repack(part, pack, pool)) {
         return whole;
     }

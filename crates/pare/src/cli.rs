@@ -293,9 +293,16 @@ pub(crate) struct Merge {
 pub(crate) struct Export {
     /// The model
     pub(crate) model: String,
-    /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k
+    /// Type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k; or mixed, a type for each matrix that
+    /// fits --bytes
     #[arg(long, value_name = "TYPE")]
     pub(crate) gguf: String,
+    /// With --gguf mixed: the most bytes that the file may have, as in 91MB, 87MiB or 91000000
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bytes: Option<String>,
+    /// Choose the codes of each row together, on calibration text, so that the error on its inputs is small (mixed always does)
+    #[arg(long)]
+    pub(crate) gptq: bool,
     /// The file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
@@ -305,6 +312,18 @@ pub(crate) struct Export {
     /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
     #[arg(long, value_name = "SEED")]
     pub(crate) off_grid: Option<u64>,
+    /// Calibrate on this text (.txt, or .jsonl with a "text" field) instead of text that the model writes itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// Tokens of a calibration window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) context: u32,
+    /// Calibration windows
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) calibration_windows: u32,
+    /// Seed of the text that the model writes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -70,6 +70,7 @@ pub(super) fn pared(
         calibration: request.calibration,
         seed: request.seed,
         write_as,
+        resumable: false,
     };
     let mut write_as = storage(recipe);
     let make = |write_as: WriteAs| -> Result<(OutputDir, Made), Error> {

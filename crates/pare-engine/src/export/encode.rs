@@ -20,6 +20,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) ty: RowType,
     /// Decodes a row.
     pub(crate) row: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+    /// The bytes of a row, when they are there already: encoding again could only lose.
+    pub(crate) stored: &'a (dyn Fn(usize) -> Option<&'a [u8]> + Sync),
 }
 
 /// The rows of a tensor in pieces.
@@ -70,7 +72,10 @@ pub(crate) fn rows(matrix: &Matrix<'_>, rows: Range<usize>, buffer: &mut Vec<u8>
                 *outcome = Err(why);
                 return;
             }
-            matrix.ty.encode(&values, bytes);
+            match (matrix.stored)(row) {
+                Some(stored) => bytes.copy_from_slice(stored),
+                None => matrix.ty.encode(&values, bytes),
+            }
         }
     });
     pieces.into_iter().try_for_each(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1)

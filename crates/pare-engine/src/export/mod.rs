@@ -4,6 +4,7 @@ mod architecture;
 pub(crate) mod encode;
 mod metadata;
 mod mix;
+pub mod mixed;
 mod tensors;
 
 pub(crate) use mix::fitting;
@@ -17,6 +18,8 @@ use pare_format::gguf::{GgmlType, Gguf, GgufWriter, TensorSpec, Value, nonfinite
 use pare_format::map::{Bytes, MappedFile};
 use pare_format::write::NewFile;
 use pare_kernels::blocks::{BlockType, RowType};
+use pare_model::block::Block;
+use pare_model::storage::Element;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tensors::{Source, Tensor};
@@ -164,6 +167,57 @@ impl<'a> Export<'a> {
         Ok(Self { model: &bundle.name, architecture: architecture.name, metadata, tensors, notes })
     }
 
+    /// A file with every matrix in the type that it is stored in, and no number changed.
+    ///
+    /// # Errors
+    /// As [`Export::plan`].
+    pub fn as_stored(bundle: &'a Bundle) -> Result<Self, Error> {
+        let mut sizes: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (_, linear) in bundle.model.blocks.iter().flat_map(Block::linears) {
+            *sizes.entry(linear.weight.name()).or_default() += linear.weight.bytes() as u64;
+        }
+        // The file's type is said to be that of most of its bytes, as `llama-quantize` says it of mixtures.
+        let most = sizes.iter().max_by_key(|(_, bytes)| **bytes).map_or("", |(name, _)| *name);
+        let target = match most {
+            "Q4_K" => Target::Q4KM,
+            "Q5_K" => Target::Q5KM,
+            "Q6_K" => Target::Q6K,
+            _ => BlockType::ALL.into_iter().find(|ty| ty.name() == most).map_or(Target::F32, Target::Plain),
+        };
+        let mut export = Self::plan(bundle, target)?;
+        export.notes.clear();
+        for tensor in &mut export.tensors {
+            if let Source::Weight { weight, .. } = &tensor.source
+                && let Some(stored) = weight.as_stored()
+                && let Element::Block(ty) = stored.element()
+            {
+                tensor.ty = RowType::Blocks(ty);
+            }
+        }
+        Ok(export)
+    }
+
+    /// The type of a tensor.
+    pub(crate) fn type_of(&self, name: &str) -> Option<RowType> {
+        self.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.ty)
+    }
+
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// A key or tensor that the format cannot hold.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        let mut header = Vec::new();
+        let specs: Vec<TensorSpec> = self.tensors.iter().map(Tensor::spec).collect();
+        GgufWriter::new(std::path::Path::new(self.model), &mut header, &self.metadata, &specs)?;
+        let data = |tensor: &Tensor<'_>| {
+            let [rows, columns] = tensor.shape;
+            let values = tensor.ty.values_per_block();
+            (rows * (columns / values * tensor.ty.bytes_per_block())).next_multiple_of(32) as u64
+        };
+        Ok(header.len() as u64 + self.tensors.iter().map(data).sum::<u64>())
+    }
+
     /// What the user should know before the work.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -193,7 +247,9 @@ impl<'a> Export<'a> {
                 continue;
             }
             let row = |row: usize, out: &mut [f32]| tensor.row(row, out);
-            let matrix = Matrix { name: &tensor.name, columns: tensor.shape[1], ty: tensor.ty, row: &row };
+            let stored = |row: usize| tensor.stored_row(row);
+            let matrix =
+                Matrix { name: &tensor.name, columns: tensor.shape[1], ty: tensor.ty, row: &row, stored: &stored };
             for rows in chunks(tensor) {
                 work.interrupt.check()?;
                 encode::rows(&matrix, rows, &mut buffer, work.pool).map_err(|why| refuse(self.model, &why))?;

@@ -8,6 +8,7 @@ use pare_format::map::Bytes;
 use pare_kernels::blocks::RowType;
 use pare_model::model::Model;
 use pare_model::rope::frequencies;
+use pare_model::storage::Element;
 use pare_model::weight::{Linear, Weight};
 
 /// Where the numbers of a tensor are.
@@ -74,6 +75,14 @@ impl Tensor<'_> {
         let [rows, columns] = self.shape;
         let shape = if self.is_matrix() { vec![columns, rows] } else { vec![columns] };
         TensorSpec { name: self.name.clone(), ggml_type: ggml_type(self.ty), shape }
+    }
+
+    /// The bytes of row `row` of the file, when the weight has them in the tensor's type.
+    pub(super) fn stored_row(&self, row: usize) -> Option<&[u8]> {
+        let Source::Weight { weight, interleaved } = &self.source else { return None };
+        let stored = weight.as_stored()?;
+        let same = matches!((stored.element(), self.ty), (Element::Block(a), RowType::Blocks(b)) if a == b);
+        same.then(|| stored.row_bytes(model_row(row, *interleaved)))
     }
 
     /// Decodes row `row` of the file.

@@ -3,8 +3,9 @@
 use super::BlockType;
 use super::k::packed_scale_and_minimum;
 
-/// The scales of a block.
-pub(crate) struct Scales {
+/// The scales of a block, as its bytes hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scales {
     /// The f16 scale, as bytes.
     pub(crate) d: [u8; 2],
     /// The f16 minimum, or scale of the minima, as bytes; zero where there is none.
@@ -63,4 +64,73 @@ pub(crate) fn unpack(ty: BlockType, bytes: &[u8], values: &mut [u8]) -> Scales {
         }
     }
     scales
+}
+
+/// The way back from [`unpack`]: the bytes of the block with these codes and scales, overwritten.
+///
+/// # Panics
+/// When `bytes` or `values` are not one block.
+pub(crate) fn pack(ty: BlockType, values: &[u8], scales: &Scales, bytes: &mut [u8]) {
+    assert_eq!(bytes.len(), ty.bytes_per_block(), "bytes of a block of {}", ty.name());
+    assert_eq!(values.len(), ty.values_per_block(), "values of a block of {}", ty.name());
+    bytes.fill(0);
+    let d_at = if ty == BlockType::Q6K { 208 } else { 0 };
+    bytes[d_at..d_at + 2].copy_from_slice(&scales.d);
+    let mut plain = |at: usize, high: Option<usize>| {
+        for i in 0..32 {
+            bytes[at + i % 16] |= (values[i] & 0x0f) << (i / 16 * 4);
+            if let Some(high) = high {
+                bytes[high + i / 8] |= (values[i] >> 4 & 1) << (i % 8);
+            }
+        }
+    };
+    match ty {
+        BlockType::Q4_0 => plain(2, None),
+        BlockType::Q5_0 => plain(6, Some(2)),
+        BlockType::Q4_1 => plain(4, None),
+        BlockType::Q5_1 => plain(8, Some(4)),
+        BlockType::Q8_0 => bytes[2..].iter_mut().zip(values).for_each(|(byte, &value)| *byte = value ^ 0x80),
+        BlockType::Q4K | BlockType::Q5K => {
+            let (low, high) = if ty == BlockType::Q4K { (16, None) } else { (48, Some(16)) };
+            for (group, values) in values.chunks_exact(32).enumerate() {
+                pack_scale_and_minimum(&mut bytes[4..16], group, scales.small[2 * group], scales.small[2 * group + 1]);
+                for (i, &value) in values.iter().enumerate() {
+                    bytes[low + group / 2 * 32 + i] |= (value & 0x0f) << (group % 2 * 4);
+                    if let Some(high) = high {
+                        bytes[high + i] |= (value >> 4 & 1) << group;
+                    }
+                }
+            }
+        }
+        BlockType::Q6K => {
+            bytes[192..208].copy_from_slice(&scales.small);
+            for (group, values) in values.chunks_exact(32).enumerate() {
+                let (half, quarter) = (group / 4, group % 4);
+                for (i, &value) in values.iter().enumerate() {
+                    bytes[half * 64 + quarter % 2 * 32 + i] |= (value & 0x0f) << (quarter / 2 * 4);
+                    bytes[128 + half * 32 + i] |= (value >> 4 & 3) << (quarter * 2);
+                }
+            }
+        }
+    }
+    if has_minimum(ty) {
+        bytes[2..4].copy_from_slice(&scales.m);
+    }
+}
+
+/// Whether a block has a minimum, or a scale of minima.
+pub(super) fn has_minimum(ty: BlockType) -> bool {
+    matches!(ty, BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K)
+}
+
+/// Puts the 6-bit scale and minimum of a group into its place of the 12 bytes, which begin as zeros.
+fn pack_scale_and_minimum(packed: &mut [u8], group: usize, scale: u8, minimum: u8) {
+    if group < 4 {
+        packed[group] |= scale;
+        packed[group + 4] |= minimum;
+    } else {
+        packed[group + 4] = (scale & 0x0f) | (minimum << 4);
+        packed[group - 4] |= scale >> 4 << 6;
+        packed[group] |= minimum >> 4 << 6;
+    }
 }

@@ -2,7 +2,9 @@
 
 mod k;
 mod six;
+mod weighted;
 
+use super::codes::Scales;
 use super::{BlockType, RowType};
 use crate::isa::{Isa, versions};
 use half::{bf16, f16};
@@ -63,6 +65,37 @@ fn encode_body(ty: BlockType, values: &[f32], bytes: &mut [u8]) {
         BlockType::Q5K => each(values, bytes, k::q5),
         BlockType::Q6K => each(values, bytes, six::q6),
     }
+}
+
+versions!(search_on, search_body, (ty: BlockType, values: &[f32], weights: &[f32]) -> Scales);
+
+/// Scales of one block for weighted values; the lengths were checked.
+pub(super) fn search(ty: BlockType, values: &[f32], weights: &[f32]) -> Scales {
+    search_on(Isa::detect(), ty, values, weights)
+}
+
+#[inline(always)]
+fn search_body(ty: BlockType, values: &[f32], weights: &[f32]) -> Scales {
+    let mut scales = Scales { d: [0; 2], m: [0; 2], small: [0; 16] };
+    let half_bytes = |value: f32| f16::from_f32(value.clamp(-65504.0, 65504.0)).to_le_bytes();
+    match ty {
+        BlockType::Q4K | BlockType::Q5K => {
+            let (d, dmin, small) = k::weighted(values, weights, if ty == BlockType::Q4K { 15.0 } else { 31.0 });
+            (scales.d, scales.m, scales.small) = (half_bytes(d), half_bytes(dmin), small);
+        }
+        BlockType::Q6K => {
+            let (d, small) = six::weighted(values, weights);
+            (scales.d, scales.small) = (half_bytes(d), small);
+        }
+        _ => {
+            let ((low, high), middle) = (ty.code_range(), ty.middle() as f32);
+            let (low, high) = (f32::from(low) - middle, f32::from(high) - middle);
+            let (Some(x), Some(w)) = (values.as_array::<32>(), weights.as_array::<32>()) else { return scales };
+            let found = weighted::Weighted { x, w, low, high, has_offset: ty.has_offset() }.search();
+            (scales.d, scales.m) = (half_bytes(found.0), half_bytes(found.1));
+        }
+    }
+    scales
 }
 
 /// Applies `encode` to every block of `VALUES` values and `BYTES` bytes; the lengths were checked.

@@ -4,6 +4,8 @@ mod activation_svd;
 mod armor;
 mod bitmod;
 mod block_float;
+mod gptq;
+mod round_nearest;
 mod sparsegpt;
 mod svd;
 
@@ -11,6 +13,8 @@ pub use activation_svd::ActivationSvd;
 pub use armor::Armor;
 pub use bitmod::BitMod;
 pub use block_float::BlockFloat;
+pub use gptq::Gptq;
+pub use round_nearest::RoundNearest;
 pub use sparsegpt::SparseGpt;
 pub use svd::Svd;
 
@@ -21,10 +25,12 @@ use crate::names;
 use crate::obs::Factor;
 use crate::select::Compare;
 use crate::settings::Settings;
+use pare_kernels::blocks::BlockType;
 use pare_kernels::pool::Pool;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
+use pare_model::storage::{Element, Stored};
 use pare_model::weight::Weight;
 use std::sync::Arc;
 
@@ -133,8 +139,16 @@ impl std::fmt::Debug for Entry {
 }
 
 /// Every encoding, by name.
-pub const ENTRIES: &[Entry] =
-    &[activation_svd::ENTRY, armor::ENTRY, bitmod::ENTRY, block_float::ENTRY, sparsegpt::ENTRY, svd::ENTRY];
+pub const ENTRIES: &[Entry] = &[
+    activation_svd::ENTRY,
+    armor::ENTRY,
+    bitmod::ENTRY,
+    block_float::ENTRY,
+    gptq::ENTRY,
+    round_nearest::ENTRY,
+    sparsegpt::ENTRY,
+    svd::ENTRY,
+];
 
 /// The encoding called `name`.
 ///
@@ -146,4 +160,22 @@ pub fn find(name: &str) -> Result<&'static Entry, MethodError> {
         name: name.to_owned(),
         nearest: names::nearest(name, ENTRIES.iter().map(|entry| entry.card.name)),
     })
+}
+
+/// The block type called `name`, as in `q4_0`.
+fn block_type(name: &str) -> Result<BlockType, MethodError> {
+    BlockType::ALL.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+        let known: Vec<String> = BlockType::ALL.iter().map(|ty| ty.name().to_lowercase()).collect();
+        MethodError::Params { key: "type", why: format!("{name:?}, expected one of {}", known.join(", ")) }
+    })
+}
+
+fn no_blocks(method: &'static str, ty: BlockType, columns: usize) -> MethodError {
+    let what = format!("rows of {columns} in {}", ty.name());
+    MethodError::Unsupported { method, what, why: "they are no whole number of blocks" }
+}
+
+/// A matrix in the bytes of its blocks.
+fn stored(ty: BlockType, shape: [usize; 2], bytes: Vec<u8>) -> Option<Stored> {
+    Stored::new(Element::Block(ty), shape, bytes.into())
 }

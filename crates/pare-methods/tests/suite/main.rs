@@ -8,6 +8,7 @@ mod emulated;
 mod encode;
 mod golden;
 mod golden_allocate;
+mod golden_encode;
 mod golden_metric;
 mod golden_rewrite;
 mod golden_score;

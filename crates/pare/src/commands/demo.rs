@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
         calibration: &calibration,
         seed: texts.seed,
         write_as: WriteAs::Auto,
+        resumable: false,
     };
     let context = window(&texts, &bundle);
     let report = carry_out(&job, output, Some(&verification), context, work)?;

@@ -45,7 +45,15 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         true => None,
         false => Some(verification(texts, Some(&calibration), &bundle, work)?),
     };
-    let job = Job { bundle: &bundle, recipe: &recipe, keep, calibration: &calibration, seed: texts.seed, write_as };
+    let job = Job {
+        bundle: &bundle,
+        recipe: &recipe,
+        keep,
+        calibration: &calibration,
+        seed: texts.seed,
+        write_as,
+        resumable: true,
+    };
     let context = window(texts, &bundle);
     let report = carry_out(&job, output, verification.as_ref(), context, work)?;
     match (&report, arguments.json) {

@@ -265,3 +265,14 @@ pub(super) fn q5(values: &[f32; 256], block: &mut [u8; 176]) {
     }
     put_pairs(&codes, &mut block[48..]);
 }
+
+/// `d`, `dmin` and the small scales and minima for values whose errors count by `weights`.
+#[inline(always)]
+pub(super) fn weighted(values: &[f32], weights: &[f32], top: f32) -> (f32, f32, [u8; 16]) {
+    let (values, _) = values.as_chunks::<32>();
+    let (weights, _) = weights.as_chunks::<32>();
+    let groups: [Group; 8] = std::array::from_fn(|at| Group { x: values[at], w: weights[at] });
+    let scales = Scales::search(&groups, top);
+    let small = |at: usize| if at.is_multiple_of(2) { scales.groups[at / 2].0 } else { scales.groups[at / 2].1 };
+    (scales.d, scales.dmin, std::array::from_fn(|at| small(at) as u8))
+}

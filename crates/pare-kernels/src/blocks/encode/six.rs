@@ -153,3 +153,13 @@ pub(super) fn q6(values: &[f32; 256], block: &mut [u8; 210]) {
         }
     }
 }
+
+/// `d` and the small scales for values whose errors count by `weights`.
+#[inline(always)]
+pub(super) fn weighted(values: &[f32], weights: &[f32]) -> (f32, [u8; 16]) {
+    let (values, _) = values.as_chunks::<16>();
+    let (weights, _) = weights.as_chunks::<16>();
+    let groups: [Sixteen; 16] = std::array::from_fn(|at| Sixteen { x: values[at], w: weights[at] });
+    let steps = Steps::search(&groups);
+    (steps.d, steps.groups.map(|step| step as i8 as u8))
+}

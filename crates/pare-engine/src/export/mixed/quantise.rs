@@ -1,0 +1,286 @@
+//! Block after block into given types: each projection sees what the quantised part of the model feeds it, and aims at what the dense
+//! model computes.
+
+use super::stream::Stream;
+use crate::Error;
+use crate::progress::Work;
+use pare_format::map::Bytes;
+use pare_kernels::blocks::BlockType;
+use pare_kernels::gram::accumulate_gram;
+use pare_kernels::pool::Pool;
+use pare_methods::rounding::{Effort, Form, Rounder, towards};
+use pare_model::block::Block;
+use pare_model::matrix::Matrix;
+use pare_model::model::{Model, PackAs};
+use pare_model::site::{Point, Projection, Site};
+use pare_model::storage::{Element, Stored};
+use pare_model::weight::{Linear, Weight};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rows that a thread takes at a time.
+const ROWS: usize = 16;
+
+/// How a model is quantised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manner {
+    /// Damping of the moments, relative to the mean of their diagonal.
+    pub damping: f64,
+    /// The same for the embedding that is the head too: what it is as an embedding.
+    pub tied_damping: f64,
+    /// Damping of the correction towards the dense model's outputs.
+    pub correction_damping: f64,
+    /// How much of that correction is taken, 0..=1.
+    pub correction: f64,
+    /// Work for each row.
+    pub effort: Effort,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            damping: 0.01,
+            tied_damping: 0.1,
+            correction_damping: 0.1,
+            correction: 1.0,
+            effort: Effort { carry: true, rounds: 1 },
+        }
+    }
+}
+
+/// The types of a model's matrices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Types {
+    /// Of the embedding.
+    pub embedding: BlockType,
+    /// Of the head, when it is not the embedding.
+    pub head: BlockType,
+    /// Of each block's projections, in the order of [`Projection::ALL`].
+    pub blocks: Vec<[BlockType; 7]>,
+}
+
+/// Encodes every row of `target`; the sum of the rows' errors.
+pub(super) fn encode(
+    form: &Form,
+    ty: BlockType,
+    effort: Effort,
+    target: &Matrix,
+    pool: &Pool,
+) -> Option<(Arc<dyn Weight>, f64)> {
+    let [rows, columns] = target.shape();
+    let row_bytes = columns / ty.values_per_block() * ty.bytes_per_block();
+    let mut bytes = vec![0u8; rows * row_bytes];
+    Rounder::new(form, ty, effort)?;
+    let parts: Vec<Mutex<(&mut [u8], f64)>> =
+        bytes.chunks_mut(ROWS * row_bytes).map(|bytes| Mutex::new((bytes, 0.0))).collect();
+    pool.run(parts.len(), &|part| {
+        let mut own = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, error) = &mut *own;
+        let Some(mut rounder) = Rounder::new(form, ty, effort) else { return };
+        for (row, bytes) in (part * ROWS..).zip(bytes.chunks_mut(row_bytes)) {
+            *error += rounder.row(target.row(row), bytes);
+        }
+    });
+    let error = parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner).1).sum();
+    let stored = Stored::new(Element::Block(ty), target.shape(), Bytes::from(bytes))?;
+    Some((Arc::new(stored), error))
+}
+
+/// `[T, n]` and `[T, m]` side by side.
+fn beside(a: &[f32], n: usize, b: &[f32], m: usize) -> Vec<f32> {
+    a.chunks_exact(n).zip(b.chunks_exact(m)).flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+}
+
+/// Mean of `x x^T` `[n, n]` and of `x d^T` `[n, m]` over tokens.
+fn moments(x: &[f32], n: usize, d: &[f32], m: usize, pool: &Pool) -> (Vec<f64>, Vec<f64>) {
+    let width = n + m;
+    let mut all = vec![0.0; width * width];
+    let tokens = x.len() / n;
+    accumulate_gram(&beside(x, n, d, m), width, &mut all, pool);
+    all.iter_mut().for_each(|value| *value /= tokens as f64);
+    let gram = (0..n).flat_map(|i| all[i * width..i * width + n].iter().copied()).collect();
+    let cross = (0..n).flat_map(|i| all[i * width + n..(i + 1) * width].iter().copied()).collect();
+    (gram, cross)
+}
+
+/// The mean of outer products of rows `[T, n]`.
+pub(super) fn gram(x: &[f32], n: usize, pool: &Pool) -> Vec<f64> {
+    let mut gram = vec![0.0; n * n];
+    accumulate_gram(x, n, &mut gram, pool);
+    let tokens = (x.len() / n) as f64;
+    gram.iter_mut().for_each(|value| *value /= tokens);
+    gram
+}
+
+/// Rows after the last norm.
+pub(super) fn last_norm(model: &Model, x: &[f32]) -> Vec<f32> {
+    let width = model.architecture.hidden;
+    let mut normed = vec![0.0; x.len()];
+    for (row, normed) in x.chunks_exact(width).zip(normed.chunks_exact_mut(width)) {
+        pare_kernels::elementwise::rms_norm(row, &model.final_norm, model.architecture.norm_eps, normed);
+    }
+    normed
+}
+
+/// The model with every matrix in its type.
+///
+/// # Errors
+/// The user stops it; moments that are not finite or have no Cholesky factor.
+pub(super) fn quantise(
+    dense: &Model,
+    sequences: &[Vec<u32>],
+    types: &Types,
+    manner: &Manner,
+    work: Work<'_>,
+) -> Result<Model, Error> {
+    let fails = |site: Site| move |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
+    let pool = work.pool;
+    let mut model = dense.clone();
+    // Products with packed weights are faster than with those of a file.
+    let fast = dense.packed(PackAs::Exact, pool);
+    work.progress.begin("quantising", dense.blocks.len() as u64 + 1);
+    let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
+    if dense.head.is_none() {
+        let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
+        for block in &fast.blocks {
+            stream.pass(block, work)?;
+        }
+        let moments = gram(&last_norm(dense, &stream.x), dense.architecture.hidden, pool);
+        let form = Form::new(&moments, dense.architecture.hidden, manner.tied_damping).map_err(fails(last))?;
+        let matrix = unpacked(&dense.embedding);
+        model.embedding = encode(&form, types.embedding, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
+    }
+    work.progress.advance(1, "");
+    let (mut ahead, mut behind) = (
+        Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences),
+        Stream::embed(&dense.architecture, model.embedding.as_ref(), sequences),
+    );
+    let mut blocks = model.blocks.clone();
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let types = types.blocks.get(index).ok_or_else(does_not_fit)?;
+        quantise_block(&fast.blocks[index], block, (index, types), [&mut ahead, &mut behind], manner, work)?;
+        work.progress.advance(1, "");
+    }
+    model.blocks = blocks;
+    if let Some(head) = &dense.head {
+        let moments = gram(&last_norm(&model, &behind.x), dense.architecture.hidden, pool);
+        let form = Form::new(&moments, dense.architecture.hidden, manner.damping).map_err(fails(last))?;
+        let (weight, _) = encode(&form, types.head, manner.effort, &head.to_matrix(), pool).ok_or_else(does_not_fit)?;
+        if let Some(head) = &mut model.head {
+            head.weight = weight;
+        }
+        let unit: Vec<f64> = (0..form.inputs().pow(2)).map(|at| f64::from(at % (form.inputs() + 1) == 0)).collect();
+        let form = Form::new(&unit, form.inputs(), manner.damping).map_err(fails(last))?;
+        let matrix = unpacked(&dense.embedding);
+        model.embedding = encode(&form, types.embedding, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
+    }
+    work.progress.end();
+    Ok(model)
+}
+
+/// Quantises `block`, and takes both streams through it.
+fn quantise_block(
+    dense: &Block,
+    block: &mut Block,
+    (index, types): (usize, &[BlockType; 7]),
+    [ahead, behind]: [&mut Stream<'_>; 2],
+    manner: &Manner,
+    work: Work<'_>,
+) -> Result<(), Error> {
+    let pool = work.pool;
+    let step = |block: &mut Block, point: Point, inputs: &[f32], drift: &[f32], projections: &[Projection]| {
+        let site = Site::new(index, point);
+        let writes = matches!(point, Point::AttentionOut | Point::FfnOut);
+        step(block, (site, writes), inputs, drift, projections, types, manner, pool)
+    };
+    let difference = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+    if let (Some(own), Some(now)) = (dense.attention(), block.attention()) {
+        let alone = |block: &Block| Block { mixer: block.mixer.clone(), ffn: None };
+        let inputs = behind.normed(&now.norm, pool);
+        let drift = difference(&ahead.normed(&own.norm, pool), &inputs);
+        step(block, Point::AttentionIn, &inputs, &drift, &[Projection::Q, Projection::K, Projection::V])?;
+        ahead.pass(&alone(dense), work)?;
+        // The output projection is still the dense one: what is off after it is the drift.
+        let mut after = behind.clone();
+        let seen = after.watch(&packed(&alone(block), pool), &[Point::AttentionOut], work)?;
+        let drift = difference(&ahead.x, &after.x);
+        step(block, Point::AttentionOut, seen.at(Point::AttentionOut), &drift, &[Projection::O])?;
+        if let Some(linear) = block.linear(Projection::O) {
+            behind.add(&packed_linear(linear, pool), seen.at(Point::AttentionOut), pool);
+        }
+    }
+    if let (Some(own), Some(now)) = (&dense.ffn, &block.ffn) {
+        let alone = |block: &Block| Block { mixer: None, ffn: block.ffn.clone() };
+        let inputs = behind.normed(&now.norm, pool);
+        let drift = difference(&ahead.normed(&own.norm, pool), &inputs);
+        step(block, Point::FfnIn, &inputs, &drift, &[Projection::Gate, Projection::Up])?;
+        ahead.pass(&alone(dense), work)?;
+        let mut after = behind.clone();
+        let seen = after.watch(&packed(&alone(block), pool), &[Point::FfnOut], work)?;
+        let drift = difference(&ahead.x, &after.x);
+        step(block, Point::FfnOut, seen.at(Point::FfnOut), &drift, &[Projection::Down])?;
+        if let Some(linear) = block.linear(Projection::Down) {
+            behind.add(&packed_linear(linear, pool), seen.at(Point::FfnOut), pool);
+        }
+    }
+    work.interrupt.check()?;
+    Ok(())
+}
+
+/// Quantises the projections that read `inputs` `[T, n]`. The drift `[T, k]` is of their outputs when they write to the stream, of the
+/// inputs otherwise.
+#[allow(clippy::too_many_arguments)]
+fn step(
+    block: &mut Block,
+    (site, writes): (Site, bool),
+    inputs: &[f32],
+    drift: &[f32],
+    projections: &[Projection],
+    types: &[BlockType; 7],
+    manner: &Manner,
+    pool: &Pool,
+) -> Result<(), Error> {
+    let fails = |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
+    let sizes = projections.iter().find_map(|&p| block.linear(p).map(|linear| [linear.inputs(), linear.outputs()]));
+    let Some([n, outputs]) = sizes else { return Ok(()) };
+    let (moments, cross) = moments(inputs, n, drift, if writes { outputs } else { n }, pool);
+    let form = Form::new(&moments, n, manner.damping).map_err(fails)?;
+    for &projection in projections {
+        let Some(linear) = block.linear_mut(projection) else { continue };
+        let mut target = linear.to_matrix();
+        if manner.correction > 0.0 {
+            towards(&mut target, &moments, &cross, writes, manner.correction_damping, manner.correction)
+                .map_err(fails)?;
+        }
+        let ty = types[projection_index(projection)];
+        linear.weight = encode(&form, ty, manner.effort, &target, pool).ok_or_else(does_not_fit)?.0;
+    }
+    Ok(())
+}
+
+fn packed_linear(linear: &Linear, pool: &Pool) -> Linear {
+    Linear { weight: pare_model::model::repack(&linear.weight, PackAs::Exact, pool), bias: linear.bias.clone() }
+}
+
+pub(super) fn projection_index(projection: Projection) -> usize {
+    Projection::ALL.iter().position(|&other| other == projection).unwrap_or(0)
+}
+
+fn does_not_fit() -> Error {
+    Error::Refused("a type was chosen whose blocks do not fit its rows; please report this".to_owned())
+}
+
+/// A block that runs fast.
+fn packed(block: &Block, pool: &Pool) -> Block {
+    let mut block = block.clone();
+    for projection in Projection::ALL {
+        if let Some(linear) = block.linear_mut(projection) {
+            linear.weight = pare_model::model::repack(&linear.weight, PackAs::Exact, pool);
+        }
+    }
+    block
+}
+
+/// The numbers of a weight.
+pub(super) fn unpacked(weight: &Arc<dyn Weight>) -> Matrix {
+    Linear::new(Arc::clone(weight)).to_matrix()
+}

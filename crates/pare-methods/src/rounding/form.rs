@@ -1,0 +1,86 @@
+//! The quadratic form that all rows of a matrix share, with the factor that tells how later columns make up for earlier ones.
+
+use crate::error::NumericCause;
+use crate::linalg;
+
+/// Columns that share a line, where lines have offsets.
+const STRIP: usize = 32;
+
+/// Second moments of the inputs, damped, and the upper Cholesky factor of their inverse.
+#[derive(Clone, Debug)]
+pub struct Form {
+    inputs: usize,
+    /// `[n, n]`, damped.
+    moments: Vec<f32>,
+    /// `[n, n]`, row by row: `U^T U` is the inverse of the moments.
+    factor: Vec<f32>,
+    /// `1 / U[j, j]^2`: what a squared error of input `j` costs once all later inputs have made up for it.
+    cost: Vec<f32>,
+    /// Sums of each row of the moments over the columns of its own strip.
+    beside: Vec<f32>,
+    damping: f64,
+}
+
+impl Form {
+    /// From a Gram matrix `[n, n]`, to whose diagonal `damping` times its mean is added; ten times that, up to 1, while it has no
+    /// Cholesky factor.
+    ///
+    /// # Errors
+    /// `NotFinite` for a moment that is not finite, `NotPositiveDefinite` when no damping helps.
+    pub fn new(gram: &[f64], inputs: usize, damping: f64) -> Result<Self, NumericCause> {
+        if let Some(cause) = crate::check::not_finite("Gram matrix", gram.iter().copied()) {
+            return Err(cause);
+        }
+        let (factor, damping) = linalg::inverse_factor(gram, inputs, damping)?;
+        let mean = (0..inputs).map(|i| gram[i * inputs + i]).sum::<f64>() / inputs.max(1) as f64;
+        let mut moments: Vec<f32> = gram.iter().map(|&value| value as f32).collect();
+        for i in 0..inputs {
+            moments[i * inputs + i] = (gram[i * inputs + i] + damping * mean) as f32;
+        }
+        let factor: Vec<f32> = factor.iter().map(|&value| value as f32).collect();
+        let cost = (0..inputs).map(|i| factor[i * inputs + i].powi(-2)).collect();
+        let own = |row: usize| row * inputs + row / STRIP * STRIP..row * inputs + inputs.min((row / STRIP + 1) * STRIP);
+        let beside = (0..inputs).map(|row| moments[own(row)].iter().sum()).collect();
+        Ok(Self { inputs, moments, factor, cost, beside, damping })
+    }
+
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The damping that was needed, relative to the mean of the diagonal.
+    pub fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// Row `row` of the damped moments.
+    pub(super) fn moments(&self, row: usize) -> &[f32] {
+        &self.moments[row * self.inputs..(row + 1) * self.inputs]
+    }
+
+    /// The damped moments from row `row` on.
+    pub(super) fn moments_from(&self, row: usize) -> &[f32] {
+        &self.moments[row * self.inputs..]
+    }
+
+    /// All damped moments.
+    pub(super) fn all_moments(&self) -> &[f32] {
+        &self.moments
+    }
+
+    /// The factor from row and column `start` on, as rows `inputs` apart.
+    pub(super) fn factor(&self, row: usize, column: usize) -> &[f32] {
+        &self.factor[row * self.inputs + column..]
+    }
+
+    /// The sum of row `row` of the moments over the 32 columns of its strip.
+    pub(super) fn sum_beside(&self, row: usize) -> f32 {
+        self.beside[row]
+    }
+
+    /// What a squared error of each input costs at the least.
+    pub(super) fn cost(&self) -> &[f32] {
+        &self.cost
+    }
+}

@@ -1,0 +1,345 @@
+//! One row: column by column with the error carried forward, then codes and scales by turns while the error falls.
+
+use super::form::Form;
+use pare_kernels::blocks::{BlockType, Line, Scales};
+use pare_kernels::elementwise::subtract_rows;
+
+/// Columns whose errors are carried to all later columns at once.
+const STRIP: usize = 32;
+
+/// How much work a row is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effort {
+    /// Carry the error of each column to the columns after it.
+    pub carry: bool,
+    /// Rounds over all codes and scales after that.
+    pub rounds: usize,
+}
+
+/// Writes rows; holds the buffers that a row needs.
+#[derive(Debug)]
+pub struct Rounder<'a> {
+    form: &'a Form,
+    ty: BlockType,
+    effort: Effort,
+    codes: Vec<u8>,
+    scales: Vec<Scales>,
+    /// What the codes stand for.
+    values: Vec<f32>,
+    /// Target minus values.
+    off: Vec<f32>,
+    /// Moments times `off`, negated.
+    slope: Vec<f32>,
+    buffer: Vec<f32>,
+}
+
+impl<'a> Rounder<'a> {
+    /// For rows of `form`'s inputs in blocks of `ty`; none when a row is no whole number of blocks.
+    pub fn new(form: &'a Form, ty: BlockType, effort: Effort) -> Option<Self> {
+        let n = form.inputs();
+        let zeros = || vec![0.0; n];
+        n.is_multiple_of(ty.values_per_block()).then(|| Self {
+            form,
+            ty,
+            effort,
+            codes: vec![0; n],
+            scales: Vec::with_capacity(n / ty.values_per_block()),
+            values: zeros(),
+            off: zeros(),
+            slope: zeros(),
+            buffer: zeros(),
+        })
+    }
+
+    /// Writes the row `target` into `bytes`; its error is returned: `(target - values) H (target - values)`.
+    ///
+    /// # Panics
+    /// When `target` or `bytes` are not one row.
+    pub fn row(&mut self, target: &[f32], bytes: &mut [u8]) -> f64 {
+        self.write(target, None, bytes)
+    }
+
+    /// As [`Rounder::row`], from these scales of the row's blocks on; without rounds they stay what they are.
+    ///
+    /// # Panics
+    /// When `target` or `bytes` are not one row, or there is not one of `scales` for each block.
+    pub fn row_in(&mut self, target: &[f32], scales: &[Scales], bytes: &mut [u8]) -> f64 {
+        assert_eq!(scales.len() * self.ty.values_per_block(), self.form.inputs(), "scales of a row");
+        self.write(target, Some(scales), bytes)
+    }
+
+    fn write(&mut self, target: &[f32], scales: Option<&[Scales]>, bytes: &mut [u8]) -> f64 {
+        assert_eq!(target.len(), self.form.inputs(), "values of a row");
+        self.sweep(target, scales);
+        for ((off, target), value) in self.off.iter_mut().zip(target).zip(&self.values) {
+            *off = target - value;
+        }
+        let mut error = self.tilt();
+        for _ in 0..self.effort.rounds {
+            if !self.polish() {
+                break;
+            }
+            // Afresh, so that the rounding of many small changes does not add up.
+            let next = self.tilt();
+            let gain = error - next;
+            error = next;
+            if gain < 0.02 * error {
+                break;
+            }
+        }
+        let size = self.ty.values_per_block();
+        let blocks = bytes.chunks_exact_mut(self.ty.bytes_per_block());
+        for ((bytes, codes), scales) in blocks.zip(self.codes.chunks_exact(size)).zip(&self.scales) {
+            self.ty.pack(codes, scales, bytes);
+        }
+        error
+    }
+
+    /// The values of the row that was written last.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Column by column: scales per block from what the columns are by then, the nearest code, the error carried forward.
+    fn sweep(&mut self, target: &[f32], given: Option<&[Scales]>) {
+        let (ty, n, form) = (self.ty, self.form.inputs(), self.form);
+        let (size, group) = (ty.values_per_block(), ty.values_per_group());
+        let ((low, high), middle) = (ty.code_range(), ty.middle());
+        let wanted = &mut self.buffer;
+        wanted.copy_from_slice(target);
+        self.scales.clear();
+        let mut errors = [0.0f32; STRIP];
+        for start in (0..n).step_by(STRIP) {
+            if start.is_multiple_of(size) {
+                let block = start..start + size;
+                self.scales.push(match given {
+                    Some(given) => given[start / size],
+                    None => ty.scales(&wanted[block.clone()], &form.cost()[block]),
+                });
+            }
+            let scales = &self.scales[start / size];
+            for j in start..start + STRIP {
+                let line = scales.line(ty, j % size / group);
+                let code = nearest(wanted[j], line, middle, low, high);
+                self.codes[j] = code;
+                self.values[j] = line.value(code, middle);
+                let factor = &form.factor(j, j)[..start + STRIP - j];
+                let error = (wanted[j] - self.values[j]) / factor[0];
+                errors[j - start] = error;
+                if self.effort.carry {
+                    for (later, factor) in wanted[j + 1..start + STRIP].iter_mut().zip(&factor[1..]) {
+                        *later -= error * factor;
+                    }
+                }
+            }
+            let next = start + STRIP;
+            if self.effort.carry && next < n {
+                subtract_rows(&mut wanted[next..], &errors, form.factor(start, next), n);
+            }
+        }
+    }
+
+    /// Sets the slope anew and gives the error.
+    fn tilt(&mut self) -> f64 {
+        self.slope.fill(0.0);
+        subtract_rows(&mut self.slope, &self.off, self.form.all_moments(), self.form.inputs());
+        -self.off.iter().zip(&self.slope).map(|(&off, &slope)| f64::from(off) * f64::from(slope)).sum::<f64>()
+    }
+
+    /// One round: the line of each group, then each of its codes, to where the error is least while all else stays. Whether anything
+    /// moved.
+    fn polish(&mut self) -> bool {
+        let size = self.ty.values_per_group();
+        let mut moved = false;
+        for start in (0..self.form.inputs()).step_by(size) {
+            moved |= self.move_line(start);
+            moved |= self.move_codes(start);
+        }
+        moved
+    }
+
+    fn move_line(&mut self, start: usize) -> bool {
+        let (ty, form, size) = (self.ty, self.form, self.ty.values_per_group());
+        let (block, group) = (start / ty.values_per_block(), start % ty.values_per_block() / size);
+        let (middle, own) = (ty.middle(), self.scales[block]);
+        let line = own.line(ty, group);
+        let codes = &self.codes[start..start + size];
+        let mut steps = [0.0f32; STRIP];
+        for (step, &code) in steps.iter_mut().zip(codes) {
+            *step = (i32::from(code) - middle) as f32;
+        }
+        let steps = &steps[..size];
+        // The quadratic form of (change of step, change of offset), and its slope (negated moments times what is off).
+        let (mut turned, mut negated) = ([0.0f32; STRIP], [0.0f32; STRIP]);
+        negated.iter_mut().zip(steps).for_each(|(to, step)| *to = -step);
+        subtract_rows(&mut turned[..size], &negated[..size], &form.moments_from(start)[start..], form.inputs());
+        let (mut ss, mut so, mut oo, mut s, mut o) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
+        for (i, &step) in steps.iter().enumerate() {
+            let slope = self.slope[start + i];
+            ss += step * turned[i];
+            so += turned[i];
+            oo += form.sum_beside(start + i);
+            s -= step * slope;
+            o -= slope;
+        }
+        let change = match ty.has_offset() {
+            false => [s / ss, 0.0],
+            true => {
+                let determinant = ss * oo - so * so;
+                [(oo * s - so * o) / determinant, (ss * o - so * s) / determinant]
+            }
+        };
+        if !change.iter().all(|change| change.is_finite()) {
+            return false;
+        }
+        let next = own.with_line(ty, group, Line { step: line.step + change[0], offset: line.offset + change[1] });
+        if next == own {
+            return false;
+        }
+        let next_line = next.line(ty, group);
+        let (ds, d_o) = (next_line.step - line.step, next_line.offset - line.offset);
+        let gain = 2.0 * (ds * s + d_o * o) - (ds * ds * ss + 2.0 * ds * d_o * so + d_o * d_o * oo);
+        if gain.is_nan() || gain <= 0.0 {
+            return false;
+        }
+        self.scales[block] = next;
+        let mut moves = [0.0f32; STRIP];
+        for (i, change) in moves[..size].iter_mut().enumerate() {
+            let value = next_line.value(self.codes[start + i], middle);
+            *change = self.values[start + i] - value;
+            self.off[start + i] += *change;
+            self.values[start + i] = value;
+        }
+        subtract_rows(&mut self.slope, &moves[..size], form.moments_from(start), form.inputs());
+        true
+    }
+
+    fn move_codes(&mut self, start: usize) -> bool {
+        let (ty, form, size) = (self.ty, self.form, self.ty.values_per_group());
+        let (block, group) = (start / ty.values_per_block(), start % ty.values_per_block() / size);
+        let ((low, high), middle) = (ty.code_range(), ty.middle());
+        let line = self.scales[block].line(ty, group);
+        if line.step == 0.0 {
+            return false;
+        }
+        let mut moved = false;
+        for j in start..start + size {
+            let moments = form.moments(j);
+            let wanted = self.values[j] - self.slope[j] / moments[j];
+            let code = nearest(wanted, line, middle, low, high);
+            if code == self.codes[j] {
+                continue;
+            }
+            let value = line.value(code, middle);
+            let change = self.values[j] - value;
+            // Never uphill, whatever the rounding.
+            if change * (2.0 * -self.slope[j] + change * moments[j]) >= 0.0 {
+                continue;
+            }
+            (self.codes[j], self.values[j]) = (code, value);
+            self.off[j] += change;
+            subtract_rows(&mut self.slope, &[change], moments, form.inputs());
+            moved = true;
+        }
+        moved
+    }
+}
+
+/// The code whose value is nearest; ties to the even step.
+#[inline(always)]
+fn nearest(value: f32, line: Line, middle: i32, low: u8, high: u8) -> u8 {
+    if line.step == 0.0 {
+        return (middle.max(i32::from(low))) as u8;
+    }
+    let step = ((value - line.offset) / line.step).round_ties_even() + middle as f32;
+    step.clamp(f32::from(low), f32::from(high)) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARRY: Effort = Effort { carry: true, rounds: 0 };
+
+    /// Moments of correlated inputs, from a linear congruence.
+    fn form(inputs: usize) -> Form {
+        let mut state = 7u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        };
+        let tokens: Vec<Vec<f64>> = (0..2 * inputs)
+            .map(|_| {
+                let shared = draw();
+                (0..inputs).map(|_| draw() + shared).collect()
+            })
+            .collect();
+        let moment = |at: usize| tokens.iter().map(|x| x[at / inputs] * x[at % inputs]).sum::<f64>();
+        let gram: Vec<f64> = (0..inputs * inputs).map(|at| moment(at) / tokens.len() as f64).collect();
+        Form::new(&gram, inputs, 0.01).unwrap()
+    }
+
+    fn target(inputs: usize) -> Vec<f32> {
+        (0..inputs).map(|i| ((i * 7919 % 101) as f32 / 50.0 - 1.0).powi(3)).collect()
+    }
+
+    #[test]
+    fn by_hand() {
+        // H = [[2, 1], [1, 1]] on the first two of 32 inputs: rounding w0 = 0.4 down to 0 leaves w1 = 0.2 + 0.4 * 1 / 1 = 0.6 for the other.
+        let mut gram = vec![0.0; 32 * 32];
+        (0..32).for_each(|i| gram[i * 33] = 1.0);
+        (gram[0], gram[1], gram[32]) = (2.0, 1.0, 1.0);
+        let form = Form::new(&gram, 32, 0.0).unwrap();
+        let mut row = vec![0.0f32; 32];
+        (row[0], row[1]) = (0.4, 0.2);
+        // Q8_0 with a scale of 1: codes are whole numbers around 128.
+        let scales = [BlockType::Q8_0.scales(&[0.0; 32], &[1.0; 32]).with_line(
+            BlockType::Q8_0,
+            0,
+            Line { step: 1.0, offset: 0.0 },
+        )];
+        let mut bytes = vec![0; 34];
+        let mut rounder = Rounder::new(&form, BlockType::Q8_0, CARRY).unwrap();
+        let error = rounder.row_in(&row, &scales, &mut bytes);
+        assert_eq!(&rounder.values()[..3], [0.0, 1.0, 0.0]);
+        // Off by (0.4, -0.8): 2 * 0.16 - 2 * 0.32 + 0.64.
+        assert!((error - 0.32).abs() < 1e-6, "{error}");
+        let mut plain = Rounder::new(&form, BlockType::Q8_0, Effort { carry: false, rounds: 0 }).unwrap();
+        assert!((plain.row_in(&row, &scales, &mut bytes) - 0.52).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_bytes_decode_to_the_values_and_every_step_lowers_the_error() {
+        let form = form(256);
+        let target = target(256);
+        for ty in BlockType::ALL {
+            let mut bytes = vec![0; 256 / ty.values_per_block() * ty.bytes_per_block()];
+            let mut error = |effort| {
+                let mut rounder = Rounder::new(&form, ty, effort).unwrap();
+                let error = rounder.row(&target, &mut bytes);
+                let mut decoded = vec![0.0; 256];
+                ty.decode(&bytes, &mut decoded);
+                assert!(decoded == rounder.values(), "{}", ty.name());
+                error
+            };
+            let plain = error(Effort { carry: false, rounds: 0 });
+            let carried = error(CARRY);
+            let polished = error(Effort { carry: true, rounds: 4 });
+            assert!(polished <= carried && carried < plain, "{}: {polished} {carried} {plain}", ty.name());
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_and_rows_that_do_not_fit() {
+        let form = form(64);
+        assert!(Rounder::new(&form, BlockType::Q4K, CARRY).is_none());
+        for ty in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_0, BlockType::Q5_1, BlockType::Q8_0] {
+            let mut bytes = vec![0xa5; 2 * ty.bytes_per_block()];
+            let effort = Effort { carry: true, rounds: 2 };
+            assert_eq!(Rounder::new(&form, ty, effort).unwrap().row(&[0.0; 64], &mut bytes), 0.0, "{}", ty.name());
+            let mut decoded = [1.0; 64];
+            ty.decode(&bytes, &mut decoded);
+            assert_eq!(decoded, [0.0; 64], "{}", ty.name());
+        }
+    }
+}
