@@ -74,6 +74,12 @@ pub fn check(first: &Bundle, second: &Bundle, size: f64) -> Result<Option<String
         };
         return refuse(format!("only models of one architecture can be merged; {}, and {}", sizes(a), sizes(b)));
     }
+    if a.has_shortcuts() || b.has_shortcuts() {
+        return refuse(
+            "one changes its basis between blocks (shortcuts): each part would have to be matched in another"
+                .to_owned(),
+        );
+    }
     for (index, (block, other)) in a.blocks.iter().zip(&b.blocks).enumerate() {
         let (found, expected) = (shape(other), shape(block));
         if found != expected {

@@ -50,6 +50,9 @@ impl Pair<'_> {
         for ((point, what, want), (_, _, got)) in counts(self.first).into_iter().zip(counts(self.second)) {
             self.same(point, what, want, got)?;
         }
+        for block in [self.first, self.second] {
+            self.same(Point::BlockPart, "shortcuts beside parts", 0, block.shortcuts().count())?;
+        }
         for projection in Projection::ALL {
             let (Some(first), Some(second)) = (self.first.linear(projection), self.second.linear(projection)) else {
                 continue;
