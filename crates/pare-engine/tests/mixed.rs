@@ -8,6 +8,7 @@ use pare_engine::text::Text;
 use pare_format::write::NewFile;
 use pare_kernels::pool::Pool;
 use pare_model::model::Model;
+use pare_model::plan::{Edit, Plan};
 use std::path::Path;
 
 fn text(seed: u64) -> Text {
@@ -18,11 +19,28 @@ fn read(path: &Path) -> Bundle {
     Bundle::open(&path.display().to_string(), work(&Pool::new(1))).unwrap()
 }
 
+/// A tiny model whose rows are whole blocks of 32: 64 of its 80 channels.
+fn small(folder: &Path) -> Bundle {
+    let mut small = bundle("llama-tied", folder);
+    let edit = |block| Edit::KeepChannels { block, channels: (0..64).collect() };
+    let edits = (0..small.model.blocks.len()).map(edit).collect();
+    small.model = small.model.apply(&Plan { edits }).unwrap();
+    small.rewritten = true;
+    small
+}
+
+#[test]
+fn rows_that_are_no_whole_blocks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = range(&bundle("llama-tied", folder.path())).unwrap_err().to_string();
+    assert!(message.contains("rows of 80") && message.contains("blocks of 32"), "{message}");
+}
+
 /// Types for `bytes`, and the file with them.
 fn mixed(bytes: u64, name: &str, folder: &Path, pool: &Pool) -> (Types, Vec<u8>, Model) {
     let own = folder.join(name);
     std::fs::create_dir(&own).unwrap();
-    let bundle = bundle("llama-tied", &own);
+    let bundle = small(&own);
     let range = range(&bundle).unwrap();
     let losses = Losses::measure(&bundle.model, &text(1), work(pool)).unwrap();
     let choice = losses.choose(&bundle.model, range, bytes).unwrap();
@@ -38,7 +56,7 @@ fn mixed(bytes: u64, name: &str, folder: &Path, pool: &Pool) -> (Types, Vec<u8>,
 fn a_file_fits_and_comes_back_as_it_was_chosen() {
     let (folder, pool) = (tempfile::tempdir().unwrap(), Pool::new(2));
     let probe = tempfile::tempdir().unwrap();
-    let range = range(&bundle("llama-tied", probe.path())).unwrap();
+    let range = range(&small(probe.path())).unwrap();
     assert!(range.least < range.most);
     let between = (range.least + range.most) / 2;
     for (name, bytes) in [("least", range.least), ("between", between), ("most", range.most + 1000)] {
@@ -56,7 +74,7 @@ fn a_file_fits_and_comes_back_as_it_was_chosen() {
 #[test]
 fn too_few_bytes_have_no_choice() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = bundle("llama-tied", folder.path());
+    let bundle = small(folder.path());
     let range = range(&bundle).unwrap();
     let losses = Losses::measure(&bundle.model, &text(1), work(&Pool::new(1))).unwrap();
     assert!(losses.choose(&bundle.model, range, range.least - 100).is_none());
@@ -66,7 +84,7 @@ fn too_few_bytes_have_no_choice() {
 #[test]
 fn the_same_bytes_at_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = range(&bundle("llama-tied", folder.path())).unwrap().least + 4000;
+    let bytes = range(&small(folder.path())).unwrap().least + 4000;
     let (types, file, _) = mixed(bytes, "one", folder.path(), &Pool::new(1));
     let (others, other, _) = mixed(bytes, "three", folder.path(), &Pool::new(3));
     assert_eq!(types, others);
@@ -76,7 +94,7 @@ fn the_same_bytes_at_any_number_of_threads() {
 #[test]
 fn chosen_codes_are_nearer_to_the_model_than_rounded_ones() {
     let (folder, pool) = (tempfile::tempdir().unwrap(), Pool::new(2));
-    let dense = bundle("llama-tied", folder.path());
+    let dense = small(folder.path());
     let model = dense.model.clone();
     let types = types_of(&dense, Target::Plain(pare_kernels::BlockType::Q4_0)).unwrap();
     assert!(types_of(&dense, Target::F16).is_err());
