@@ -1,6 +1,6 @@
 //! A run that was stopped goes on where it was, and ends with the same bits.
 
-use crate::tiny::{five_blocks, sequences, weights, work};
+use crate::tiny::{five_blocks, model_for, sequences, weights, work};
 use pare_engine::Error;
 use pare_engine::job::JobDirectory;
 use pare_engine::progress::{Interrupt, Progress, Work};
@@ -43,8 +43,9 @@ fn run(model: &Model, recipe: &Recipe, path: &Path, work: Work<'_>) -> Result<(S
 
 #[test]
 fn every_recipe_goes_on_where_it_was_stopped_and_ends_with_the_same_bits() {
-    let (model, pool) = (five_blocks(), Pool::new(2));
+    let pool = Pool::new(2);
     for (name, _) in BUILT_IN {
+        let model = model_for(name);
         let recipe = Recipe::find(name).unwrap();
         let calibration = sequences(6, 40, model.architecture.vocab, 5);
         let request = Request {

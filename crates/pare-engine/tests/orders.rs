@@ -134,7 +134,7 @@ fn measured_shares_are_no_worse_than_equal_ones_and_search_no_worse_than_its_sta
     };
     let uniform = made(0.8, &cut("\"uniform\""));
     let dynamic = made(0.8, &cut("\"dynamic\"\nallocate-with = { levels = 3 }"));
-    let search = made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 3, offspring = 4 }"));
+    let search = made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 2, offspring = 3 }"));
     below("dynamic against uniform", dynamic.divergence, uniform.divergence, 0.98);
     // Search is no worse on the text that it measures; on other text within the noise of so few tokens.
     below("search against dynamic", search.divergence, dynamic.divergence, 1.03);

@@ -18,7 +18,14 @@ use std::path::Path;
 
 /// Rewritten to half, or to a whole of other numbers.
 fn rewritten(before: &Model, entry: &Entry, pool: &Pool) -> Model {
-    let keep = if entry.removes { 0.5 } else { 1.0 };
+    // Channels alone cannot give half of a tiny model.
+    let keep = if entry.card.name == "merge-features" {
+        0.6
+    } else if entry.removes {
+        0.5
+    } else {
+        1.0
+    };
     let texts = sequences(6, 40, 128, 4);
     rewrite(before, entry.card.name, &Settings::default(), keep, &texts, 0, work(pool)).unwrap().model
 }

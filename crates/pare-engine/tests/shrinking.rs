@@ -1,6 +1,6 @@
 //! Shrinking: keep = 1 changes nothing, quotas are met, repairs repair, threads do not matter, and what cannot be done is refused.
 
-use crate::tiny::{family, five_blocks, logits, sequences, weights, work};
+use crate::tiny::{family, five_blocks, logits, model_for, sequences, weights, work};
 use pare_engine::Error;
 use pare_engine::candidates::Candidates;
 use pare_engine::observe::{Needs, observe};
@@ -68,9 +68,10 @@ fn keeping_everything_changes_no_bit() {
 
 #[test]
 fn every_recipe_at_its_own_keep_has_the_shape_it_promises_and_finite_logits() {
-    let (model, pool) = (five_blocks(), Pool::new(2));
+    let pool = Pool::new(2);
     let tokens = sequences(1, 30, 128, 9).remove(0);
     for (name, _) in BUILT_IN {
+        let model = model_for(name);
         let recipe = Recipe::find(name).unwrap();
         let shrunk = run(&model, &recipe, recipe.keep, true, 2).unwrap();
         let widths: Vec<usize> =
@@ -82,7 +83,10 @@ fn every_recipe_at_its_own_keep_has_the_shape_it_promises_and_finite_logits() {
             "shortgpt" | "sleb" => Some((&[72; 4], 4)),
             // A twentieth of all is half of one attention part.
             "llm-drop" | "delta-drop" => Some((&[72; 5], 4)),
-            _ if recipe.cut.iter().all(|cut| cut.grain == Grain::Weight) && recipe.rewrite.is_empty() => {
+            _ if recipe.cut.iter().all(|cut| cut.grain == Grain::Weight)
+                && recipe.rewrite.is_empty()
+                && recipe.encode.is_empty() =>
+            {
                 Some((&[72; 5], 5))
             }
             _ => None,
@@ -299,8 +303,8 @@ fn repairs_lower_the_calibration_error_least_squares_more_than_a_bias() {
 
 #[test]
 fn one_and_three_threads_give_the_same_weights() {
-    let model = five_blocks();
     for (name, _) in BUILT_IN {
+        let model = model_for(name);
         let recipe = Recipe::find(name).unwrap();
         let (one, three) =
             (run(&model, &recipe, recipe.keep, true, 1).unwrap(), run(&model, &recipe, recipe.keep, true, 3).unwrap());

@@ -80,17 +80,22 @@ impl Prepared<'_> {
         edits.sort_by_key(order_of_repair);
         for edit in edits {
             match &edit {
-                Edit::Mask { projection, .. } => {
-                    let before = done.block.linear(*projection).cloned();
-                    done.block.apply(index, &edit)?;
-                    let restore = self.cuts.iter().find_map(|cut| cut.restore.as_ref());
-                    if let (Some(restore), Some(before)) = (restore, before) {
-                        done.restore(index, *projection, &before, restore, &stats)?;
-                    }
-                }
+                Edit::Mask { .. } => done.block.apply(index, &edit)?,
                 _ => self.cut(&mut done, index, &edit, &mut observer, bias_allowed)?,
             }
             done.edits.push(edit);
+        }
+        let restore = self.cuts.iter().find_map(|cut| cut.restore.as_ref());
+        if let Some(restore) = restore {
+            let masked: Vec<(Projection, Linear)> = done
+                .edits
+                .iter()
+                .filter_map(|edit| match edit {
+                    Edit::Mask { projection, .. } => Some((*projection, original.linear(*projection)?.clone())),
+                    _ => None,
+                })
+                .collect();
+            done.restore(index, &masked, restore, &stats, work)?;
         }
         Ok(done)
     }
@@ -161,6 +166,7 @@ impl Prepared<'_> {
             let needs: Needs = served.iter().flat_map(|&projection| step.needs(index, projection)).collect();
             let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
             // What q, k and v share, or gate and up.
+            let mut before = Vec::new();
             let mut shared: Option<(Site, Option<encode::Prepared>)> = None;
             for projection in served {
                 observer.work.interrupt.check()?;
@@ -180,10 +186,12 @@ impl Prepared<'_> {
                 done.encoded.push(Encoded { projection, block: index, info: encoded.info });
                 let slot = done.block.linear_mut(projection).ok_or(Error::Recipe)?;
                 slot.weight = encoded.weight;
-                if let Some(restore) = &step.restore {
-                    let before = Linear { weight: Arc::new(Dense(weight)), bias: linear.bias };
-                    done.restore(index, projection, &before, restore, &stats)?;
+                if step.restore.is_some() {
+                    before.push((projection, Linear { weight: Arc::new(Dense(weight)), bias: linear.bias }));
                 }
+            }
+            if let Some(restore) = &step.restore {
+                done.restore(index, &before, restore, &stats, observer.work)?;
             }
         }
         Ok(())
@@ -191,21 +199,29 @@ impl Prepared<'_> {
 }
 
 impl Done {
-    /// Brings a projection that was masked or encoded nearer to what it was `before`.
+    /// Brings projections that were masked or encoded nearer to what they were `before`.
     fn restore(
         &mut self,
         index: usize,
-        projection: Projection,
-        before: &Linear,
+        before: &[(Projection, Linear)],
         restore: &Repairer<dyn Restore>,
         stats: &Stats,
+        work: Work<'_>,
     ) -> Result<(), Error> {
-        let slot = self.block.linear_mut(projection).ok_or(Error::Recipe)?;
-        let site = Site::new(index, projection.input());
-        let lost = Lost { site, before: &before.to_matrix(), after: &slot.weight };
-        let restored = restore.method.restore(&lost, stats)?;
-        slot.weight = restored.weight;
-        self.repairs.push(Repair { projection, block: index, info: restored.info });
+        let block = &self.block;
+        let one = |at: usize| {
+            let (projection, before) = &before[at];
+            work.interrupt.check()?;
+            let after = &block.linear(*projection).ok_or(Error::Recipe)?.weight;
+            let site = Site::new(index, projection.input());
+            let restored = restore.method.restore(&Lost { site, before: &before.to_matrix(), after }, stats)?;
+            Ok::<_, Error>(restored)
+        };
+        let restored = parallel::each(before.len(), work.pool, &one)?;
+        for ((projection, _), restored) in before.iter().zip(restored) {
+            self.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = restored.weight;
+            self.repairs.push(Repair { projection: *projection, block: index, info: restored.info });
+        }
         Ok(())
     }
 }

@@ -61,3 +61,17 @@ fn predictions_of_windows_are_distributions() {
         pare(["logits", &tiny.name(), "--windows", &windows, "-o", &out]).refuses(&["w.json"]);
     }
 }
+
+#[test]
+fn requests_that_cannot_be_met_are_refused_before_the_work() {
+    let tiny = Tiny::new();
+    let (model, file) = (tiny.name(), tiny.path("m.gguf"));
+    let export = |more: &[&str]| pare(["export", &model, "-o", &file].into_iter().chain(more.iter().copied()));
+    export(&["--gguf", "mixed"]).refuses(&["--bytes"]);
+    export(&["--gguf", "mixed", "--bytes", "many"]).refuses(&["many", "91MB"]);
+    export(&["--gguf", "q8_0", "--bytes", "91MB"]).refuses(&["--bytes", "mixed"]);
+    export(&["--gguf", "q8_0", "--text", "a.txt"]).refuses(&["--text", "--gptq"]);
+    export(&["--gguf", "mixed", "--bytes", "1GB"]).refuses(&["whole blocks of 32"]);
+    export(&["--gguf", "f16", "--gptq"]).refuses(&["whole blocks of 32"]);
+    assert_eq!(names(tiny.folder()), ["model"]);
+}

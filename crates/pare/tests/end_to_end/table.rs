@@ -8,6 +8,23 @@ use std::path::Path;
 
 const MODEL: &str = "smollm2-135m";
 const SIZES: [&str; 6] = ["--context", "256", "--calibration-windows", "4", "--windows", "2"];
+/// One for each way through the engine; all of them run on tiny models in the tests of the engine, and a search takes minutes.
+const RECIPES: [&str; 14] = [
+    "flap",
+    "llm-drop",
+    "llm-drop-joint",
+    "magnitude",
+    "random",
+    "round-nearest",
+    "shortgpt",
+    "slim",
+    "slim-free",
+    "sparsegpt-2of4",
+    "wanda",
+    "wanda-2of4",
+    "wanda-8rows",
+    "wanda-sp",
+];
 /// The forward pass gives the same bits everywhere; this is for the logarithms of the figures, and four printed digits.
 const TOLERANCE: f64 = 1e-3;
 const HEAD: &str = "# Perplexity of smollm2-135m and what each recipe makes of it, at the recipe's keep, on 2 windows of 256 tokens,\n\
@@ -39,6 +56,9 @@ fn real_recipes_have_their_golden_figures() {
     table += &row("dense, inputs in 8 bits", &Value::from(1), &eval(MODEL, &[]));
     for recipe in pare(["methods", "--json"]).json()["recipes"].as_array().unwrap() {
         let name = recipe["name"].as_str().unwrap();
+        if !RECIPES.contains(&name) {
+            continue;
+        }
         let fixed = ["shrink", MODEL, "--recipe", name, "--text", &a, "--no-verify", "--force", "-o", &output];
         real([&fixed[..], &SIZES].concat()).succeeds();
         let against = if name == "slim" { &["--against", MODEL, "--weights", "exact"][..] } else { &[] };
