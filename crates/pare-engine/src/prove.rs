@@ -64,13 +64,9 @@ impl Job<'_> {
         let request =
             Request { recipe, keep: self.keep, calibration, seed: self.seed, bias_allowed: &bias_allowed, job: None };
         let Some(path) = job else { return shrink(model, &request, work) };
-        let (job, finished) = JobDirectory::open(path.to_owned(), model, &request)?;
-        let mut shrunk = shrink(model, &Request { job: Some(&job), ..request }, work)?;
-        if finished > 0 {
-            let all = model.blocks.len();
-            shrunk.notes.push(format!("{finished} of {all} blocks were finished by an earlier run that was stopped."));
-        }
-        Ok(shrunk)
+        // What an earlier run finished leaves no trace in the result: its files are those of a run that was not stopped.
+        let (job, _) = JobDirectory::open(path.to_owned(), model, &request)?;
+        shrink(model, &Request { job: Some(&job), ..request }, work)
     }
 
     /// Shrinks the model and writes it to `output`, which the caller commits.
@@ -112,11 +108,21 @@ pub fn only_pare(recipe: &Recipe, family: Family, write_as: WriteAs) -> Option<S
     if recipe.is_uniform() {
         return None;
     }
+    if !recipe.has_uniform_cuts() {
+        return Some(uneven(recipe, family));
+    }
     Some(format!(
+        "recipe {} keeps matrices as products, sums or shortcuts of several (docs/FORMAT.md): only pare will be able to run the result",
+        recipe.name
+    ))
+}
+
+fn uneven(recipe: &Recipe, family: Family) -> String {
+    format!(
         "recipe {} gives blocks different widths, which no configuration of transformers can say for {} (checked with 5.23): only pare will be able to run the result; a recipe with allocate = \"uniform\" loads everywhere",
         recipe.name,
         family.model_type()
-    ))
+    )
 }
 
 /// A shrunk model that was written.

@@ -330,18 +330,26 @@ impl Recipe {
 
     /// Whether every block ends with the same shape and in plain matrices, so that standard loaders can read the result.
     pub fn is_uniform(&self) -> bool {
-        let cuts = self.cut.iter().all(|cut| match cut.grain {
-            Grain::Weight | Grain::Block => true,
-            Grain::Channel | Grain::Group => cut.allocate == "uniform" && !self.joint,
-            Grain::Attention | Grain::Ffn => false,
-        });
         let rewrites = self.rewrite.iter().all(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.uniform));
+        let composed_mask = |cut: &Cut| {
+            let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
+            cut.compensate.as_ref().is_some_and(composed)
+        };
         let plain = |step: &Encode| {
             let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
             encode::find(&step.method).is_ok_and(|entry| !entry.composes)
                 && !step.compensate.as_ref().is_some_and(composed)
         };
-        cuts && rewrites && self.encode.iter().all(plain)
+        self.has_uniform_cuts() && rewrites && self.encode.iter().all(plain) && !self.cut.iter().any(composed_mask)
+    }
+
+    /// Whether its cuts leave every block with one shape.
+    pub fn has_uniform_cuts(&self) -> bool {
+        self.cut.iter().all(|cut| match cut.grain {
+            Grain::Weight | Grain::Block => true,
+            Grain::Channel | Grain::Group => cut.allocate == "uniform" && !self.joint,
+            Grain::Attention | Grain::Ffn => false,
+        })
     }
 
     /// Whether it removes anything, so that a `keep` below 1 means something.

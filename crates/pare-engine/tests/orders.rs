@@ -126,7 +126,7 @@ fn a_bias_is_better_than_none_and_least_squares_than_a_bias() {
 }
 
 #[test]
-fn measured_shares_are_no_worse_than_equal_ones_and_search_no_worse_than_its_start() {
+fn measured_shares_are_no_worse_than_equal_ones() {
     let cut = |allocate: &str| {
         format!(
             "[[cut]]\ngrain = \"channel\"\nscore = \"wanda\"\ncompensate = \"least-squares\"\nmultiple = 32\nallocate = {allocate}"
@@ -134,14 +134,9 @@ fn measured_shares_are_no_worse_than_equal_ones_and_search_no_worse_than_its_sta
     };
     let uniform = made(0.8, &cut("\"uniform\""));
     let dynamic = made(0.8, &cut("\"dynamic\"\nallocate-with = { levels = 3 }"));
-    let search = made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 2, offspring = 3 }"));
     below("dynamic against uniform", dynamic.divergence, uniform.divergence, 0.98);
-    // Search is no worse on the text that it measures; on other text within the noise of so few tokens.
-    below("search against dynamic", search.divergence, dynamic.divergence, 1.03);
     let near = parameters(&uniform).max(1) as f64;
-    for other in [&dynamic, &search] {
-        assert!((parameters(other) as f64 / near - 1.0).abs() < 0.01, "not at the same total");
-    }
+    assert!((parameters(&dynamic) as f64 / near - 1.0).abs() < 0.01, "not at the same total");
 }
 
 #[test]
@@ -161,9 +156,9 @@ fn a_correction_of_low_rank_brings_a_mask_nearer() {
 
 #[test]
 fn merging_neighbours_is_no_worse_than_dropping_blocks() {
-    let dropped = made(0.9, "[[cut]]\ngrain = \"block\"\nscore = \"block-influence\"\nallocate = \"global\"");
-    let flattened = made(0.9, "[[rewrite]]\nmethod = \"flatten\"");
-    assert_eq!(dropped.shrunk.model.blocks.len(), 27);
+    let dropped = made(0.9333, "[[cut]]\ngrain = \"block\"\nscore = \"block-influence\"\nallocate = \"global\"");
+    let flattened = made(0.9333, "[[rewrite]]\nmethod = \"flatten\"");
+    assert_eq!(dropped.shrunk.model.blocks.len(), 28);
     assert_eq!(parameters(&flattened), parameters(&dropped));
     below("flatten against dropping by influence", flattened.divergence, dropped.divergence, 1.0);
 }

@@ -98,7 +98,9 @@ fn every_recipe_at_its_own_keep_has_the_shape_it_promises_and_finite_logits() {
             assert!(widths.iter().all(|width| [32, 64, 72].contains(width)), "{widths:?}");
             assert!(widths.iter().sum::<usize>().abs_diff(224) <= 16, "{widths:?}: 5 times 44.8 channels");
         }
-        if recipe.removes() && recipe.cut.iter().all(|cut| cut.grain != Grain::Weight) && recipe.encode.is_empty() {
+        // Four fifths of a width of 64 are nearest to 64, in steps of 32.
+        let whole = *name == "slice-global" || !recipe.removes();
+        if !whole && recipe.cut.iter().all(|cut| cut.grain != Grain::Weight) && recipe.encode.is_empty() {
             let (before, after) = (model.parameters().blocks, shrunk.model.parameters().blocks);
             assert!(after < before, "{name} removed nothing: {after} of {before}");
         }

@@ -275,7 +275,7 @@ fn what_cannot_be_compared_is_refused_before_the_work() {
         refuses(&["--keep", keep], &["--keep", "above 0 and at most 1"]);
     }
     refuses(&["--keep", "0.9,much"], &["much"]);
-    refuses(&["--recipes", "slim,slmi"], &["no recipe \"slmi\"", "did you mean \"slim\"?"]);
+    refuses(&["--recipes", "slim,slimm"], &["no recipe \"slimm\"", "did you mean \"slim\"?"]);
     let own = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/slim.toml")).unwrap();
     let own = tiny.write("own.toml", own.replace("score = \"wanda\"", "score = \"magnitude\""));
     refuses(&["--recipes", &format!("slim,{own}")], &["own.toml", "two different recipes", "\"slim\""]);

@@ -84,7 +84,7 @@ fn recipes_that_are_none() {
     let refuses = |recipe: &str, parts: &[&str]| {
         shrink_refuses(&tiny, &["--recipe", recipe, "--text", &text, "--no-verify"], parts);
     };
-    refuses("slmi", &["no recipe \"slmi\"", "did you mean \"slim\"?", "wanda"]);
+    refuses("slimm", &["no recipe \"slimm\"", "did you mean \"slim\"?", "wanda"]);
     refuses("quite-another", &["no recipe \"quite-another\"", "built in: "]);
     let good = "name = \"own\"\nabout = \"a\"\nsource = \"own\"\nkeep = 0.8\n[[cut]]\ngrain = \"channel\"\nscore = \"wanda\"\n";
     let rows: &[(&str, &str, &[&str])] = &[
