@@ -3,8 +3,8 @@
 //! Source     after Zbontar et al. 2021, Barlow Twins: Self-Supervised Learning via Redundancy Reduction, arXiv:2103.03230
 //! Formula    r_ij = C_ij / sqrt(C_ii C_jj) for features; for heads g, h: C_gh = E <y_g - mean, y_h - mean>, with y_h = W_h x_h what
 //!            head h writes, which is the sum over i in g, j in h of Cov(x)_ij (W^T W)_ij
-//! Shapes     features x [n]; W [out, n] their reader; heads of n / heads columns each
-//! Needs      Stat::Mean [n], Stat::Gram [n, n]
+//! Shapes     features x `[n]`; W [out, n] their reader; heads of n / heads columns each
+//! Needs      Stat::Mean `[n]`, Stat::Gram [n, n]
 //! Parameters thresholds of |r|
 //! Cost       n^2 operations for features; out * n^2 for heads
 //! Departs    the source correlates two views of one picture, here one text is seen once: the diagonal says nothing, what is off it is

@@ -3,7 +3,7 @@
 //! Source     Chen et al. 2023, Going Beyond Neural Network Feature Similarity (Iterative Feature Merging), arXiv:2310.06756
 //! Formula    v_u = what writes unit u joined with what reads it; the two nearest groups merge, into the mean of their members, as long as
 //!            their distance is below threshold * the largest distance of two units
-//! Shapes     a unit is its rows of every writer and its columns of the reader; units [n]
+//! Shapes     a unit is its rows of every writer and its columns of the reader; units `[n]`
 //! Needs      no statistic
 //! Parameters threshold: share of the largest distance, 0..=1
 //! Cost       n^2 * weights per unit for the distances; about n^2 more for the merging; 8 * n^2 bytes

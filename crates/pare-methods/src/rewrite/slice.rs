@@ -3,7 +3,7 @@
 //! Source     Ashkboos et al. 2024, SliceGPT: Compress Large Language Models by Deleting Rows and Columns, arXiv:2401.15024
 //! Formula    C_i = E[x x^T] of the normed stream in front of part i; Q_i the first R of its eigenvectors; readers W Q_i, writers Q_(i+1)^T W,
 //!            shortcut Q_(i+1)^T Q_i, embedding E Q_0, head E diag(g) Q_last; every norm has the gain sqrt(C / R) and eps' = eps C / R
-//! Shapes     x [C]; Q_i [C, R]; C_i [C, C]; shortcuts [R, R]
+//! Shapes     x `[C]`; Q_i [C, R]; C_i [C, C]; shortcuts [R, R]
 //! Needs      Stat::Gram at the inputs of attention and feed-forward layers, each behind the parts that are sliced already
 //! Parameters block: R is a multiple of it, at least 1, default 8
 //! Cost       two passes per block over its calibration states; 10 C^3 operations per part; 8 C^2 bytes per part
