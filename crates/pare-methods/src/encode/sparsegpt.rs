@@ -137,11 +137,7 @@ impl SparseGpt {
     fn check_grid(&self, task: &Task<'_>) -> Result<(), MethodError> {
         match self.grid.and_then(|grid| grid.blocks().filter(|_| !task.weight.cols().is_multiple_of(grid.group()))) {
             None => Ok(()),
-            Some(name) => Err(MethodError::Unsupported {
-                method: ENTRY.card.name,
-                what: format!("rows of {} inputs as {name}", task.weight.cols()),
-                why: "its blocks have 32",
-            }),
+            Some(name) => Err(super::no_blocks(ENTRY.card.name, super::block_type(name)?, task.weight.cols())),
         }
     }
 

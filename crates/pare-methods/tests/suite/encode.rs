@@ -235,7 +235,7 @@ fn sparsegpt_refuses() {
     let says = message(Settings { block: Some(48), bits: Some(4), ..plain() }, 0.5, Compare::Row);
     assert_eq!(says, "parameter block: 48, expected whole groups of 32 that share a step");
     let says = message(Settings { storage: Some("q4_0".into()), ..plain() }, 0.5, Compare::Row);
-    assert_eq!(says, "sparsegpt does not work on rows of 40 inputs as q4_0: its blocks have 32");
+    assert_eq!(says, "sparsegpt does not work on rows of 40 in Q4_0: they are no whole number of blocks");
     let says = message(Settings { damping: Some(0.0), ..plain() }, 0.5, Compare::Row);
     assert_eq!(says, "parameter damping: 0, expected a number more than 0");
 }

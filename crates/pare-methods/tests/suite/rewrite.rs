@@ -1,5 +1,6 @@
 //! Properties of every rewrite.
 
+use pare_methods::card::Grain;
 use pare_methods::error::MethodError;
 use pare_methods::rewrite::{Calibration, ENTRIES, Entry, Rewrite, find};
 use pare_methods::settings::Settings;
@@ -29,6 +30,11 @@ fn build(entry: &Entry) -> Box<dyn Rewrite> {
 
 fn removers() -> impl Iterator<Item = &'static Entry> {
     ENTRIES.iter().filter(|entry| entry.removes)
+}
+
+/// Shares that the method can keep of the small models: FFN channels alone cannot give the half of one.
+fn keeps(entry: &Entry) -> [f64; 3] {
+    if entry.card.grains == [Grain::Channel] { [0.6, 0.67, 0.8] } else { [0.34, 0.5, 0.75] }
 }
 
 fn bits(model: &Model, tokens: &[u32]) -> Vec<u32> {
@@ -82,7 +88,7 @@ fn what_is_removed_is_the_share_that_was_asked_for() {
     for (seed, kind) in KINDS.into_iter().enumerate() {
         let model = model(20 + seed as u64, kind);
         for entry in removers() {
-            for keep in [0.34, 0.5, 0.67] {
+            for keep in keeps(entry) {
                 let after = build(entry).rewrite(&model, keep, &mut OnText::new(&model)).unwrap().model;
                 let share = projections(&after) / projections(&model);
                 // Half a block of three, or 4 of 24 channels.
@@ -102,7 +108,8 @@ fn more_kept_diverges_less() {
         let mut sums = [0.0; 2];
         for seed in 0..4 {
             let model = model(40 + seed, KINDS[0]);
-            for (sum, keep) in sums.iter_mut().zip([0.75, 0.34]) {
+            let [least, _, most] = keeps(entry);
+            for (sum, keep) in sums.iter_mut().zip([most, least]) {
                 let after = build(entry).rewrite(&model, keep, &mut OnText::new(&model)).unwrap().model;
                 *sum += OnText::new(&model).divergence(&after).unwrap();
             }
@@ -173,7 +180,8 @@ fn what_calibration_stops_is_stopped() {
         }
     }
     let model = model(7, KINDS[0]);
-    for entry in removers() {
+    // What works without data asks nobody.
+    for entry in removers().filter(|entry| entry.card.name != "merge-features") {
         let error = build(entry).rewrite(&model, 0.5, &mut Stopping).unwrap_err();
         assert_eq!(error.to_string(), "stopped: enough", "{entry:?}");
     }
@@ -208,7 +216,8 @@ fn broken_input_is_refused() {
         let named = ["ffn input: weight: value 26 is inf", "block 0 whole: cosine: value 0 is NaN"];
         assert!(named.iter().any(|named| message.contains(named)), "{entry:?}: {message}");
     }
-    for entry in removers() {
+    // Channels have no part in shortcuts.
+    for entry in removers().filter(|entry| entry.card.grains != [Grain::Channel]) {
         let sliced = build(find("slice").unwrap()).rewrite(&whole, 0.67, &mut OnText::new(&whole)).unwrap().model;
         let message = refused(entry, &sliced, 0.67);
         assert!(message.contains("a model with shortcuts"), "{entry:?}: {message}");
