@@ -71,7 +71,7 @@ def main():
     def perplexity(folder):
         said = run(at.pare, "eval", folder, "--held-out", at.held_out, "--windows", 32, "--probes", 0, "--no-speed",
                    "--weights", "f32", "--json", "-q")[0]
-        return json.loads(said)["figures"][0]["perplexity"]
+        return json.loads(said)["perplexity"]
 
     whole = perplexity(dense)
     book = os.path.join(os.path.dirname(os.path.abspath(__file__)), "textbook_pruning.py")

@@ -81,7 +81,11 @@ impl JobDirectory {
         if hash(&tensors).ok().as_ref() != Some(&record.sha256) {
             return Ok(None);
         }
-        let file = SafetensorsFile::open(&tensors)?;
+        Self::read(&tensors, original, record)
+    }
+
+    fn read(tensors: &Path, original: &Block, record: Record) -> Result<Option<Done>, Error> {
+        let file = SafetensorsFile::open(tensors)?;
         let block = Reader { file: &file, original }.block(&record.block);
         Ok(block.map(|block| Done { block, edits: record.edits, repairs: record.repairs, encoded: record.encoded }))
     }
@@ -104,7 +108,7 @@ impl JobDirectory {
         let text = serde_json::to_vec(&record).map_err(|error| self.io(error.into()))?;
         write_file_atomic(self.record(index), &text)?;
         let broken = || Error::Refused(format!("{}: block {index} does not read back", self.path.display()));
-        self.load(index, original)?.ok_or_else(broken)
+        Self::read(&tensors, original, record)?.ok_or_else(broken)
     }
 
     /// Removes the directory, when the result is in place.

@@ -22,6 +22,8 @@ struct Collector<'a> {
     needs: &'a Needs,
     pool: &'a Pool,
     sums: BTreeMap<(Site, Stat), (Vec<f64>, u64)>,
+    /// Where a block has shown all that is wanted of it.
+    last: Option<Point>,
 }
 
 impl Collector<'_> {
@@ -74,6 +76,16 @@ impl Observer for Collector<'_> {
             }
         }
     }
+
+    fn stops_at(&self, point: Point) -> bool {
+        self.last == Some(point)
+    }
+}
+
+/// The last point that `needs` asks for, when it is the input of a linear map: the map itself need not run.
+fn last_input(needs: &Needs) -> Option<Point> {
+    let last = needs.iter().map(|(site, _)| site.point).max()?;
+    matches!(last, Point::AttentionIn | Point::AttentionOut | Point::FfnIn | Point::FfnOut).then_some(last)
 }
 
 /// Cosine of two vectors in f64, within -1..=1; 1 when either is zero (a part that adds nothing to nothing changes nothing).
@@ -146,7 +158,7 @@ impl<'m> States<'m> {
     /// The user stops it; a sum that is not finite.
     pub fn observe(&mut self, index: usize, block: &Block, needs: &Needs, work: Work<'_>) -> Result<Stats, Error> {
         let mut x = self.x.clone();
-        self.observe_in(index, block, &mut x, needs, work)
+        self.observe_in(index, block, &mut x, (needs, last_input(needs)), work)
     }
 
     /// Statistics of a block's activations, and its outputs as the new states.
@@ -161,7 +173,7 @@ impl<'m> States<'m> {
         work: Work<'_>,
     ) -> Result<Stats, Error> {
         let mut x = std::mem::take(&mut self.x);
-        let stats = self.observe_in(index, block, &mut x, needs, work);
+        let stats = self.observe_in(index, block, &mut x, (needs, None), work);
         self.x = x;
         stats
     }
@@ -171,10 +183,10 @@ impl<'m> States<'m> {
         index: usize,
         block: &Block,
         x: &mut [f32],
-        needs: &Needs,
+        (needs, last): (&Needs, Option<Point>),
         work: Work<'_>,
     ) -> Result<Stats, Error> {
-        let mut collector = Collector { needs, pool: work.pool, sums: BTreeMap::new() };
+        let mut collector = Collector { needs, pool: work.pool, sums: BTreeMap::new(), last };
         self.run(index, block, x, Some(&mut collector), work)?;
         let mut stats = Stats::new(self.tokens);
         for ((site, stat), (mut sums, count)) in collector.sums {

@@ -3,10 +3,15 @@
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::tile::{PANEL, Tile, multiply_rows_of};
+use crate::tile::{F32, PANEL, Tile, most_rows, multiply_tile, tiles};
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// Columns decoded at a time: whole blocks of every quantised type.
 pub const CHUNK: usize = 256;
+/// Panels that a part decodes before it multiplies: each read of `x` then serves all of them, and they stay in the cache of
+/// the core (32 kB each).
+const TOGETHER: usize = 4;
 /// Values from one decoded row to the next: not a power of two, so that a column does not fall on one line of the cache.
 const STRIDE: usize = CHUNK + 16;
 
@@ -22,8 +27,8 @@ pub trait RowSource: Sync {
 
 /// `y[t,o] = sum over i in order of x[t,i] * w[o,i]`, with `x` `[T, in]` and `y` `[T, out]`, which is overwritten.
 ///
-/// Each value of the matrix is decoded once. The same bits as [`crate::Panels::multiply`] on the same values. No
-/// allocation.
+/// Each value of the matrix is decoded once. The same bits as [`crate::Panels::multiply`] on the same values. Each thread
+/// allocates once, 128 kB.
 ///
 /// # Panics
 /// When the lengths of `x` and `y` do not agree on one `T`.
@@ -40,42 +45,71 @@ fn multiply_rows_on(isa: Isa, source: &dyn RowSource, x: &[f32], y: &mut [f32], 
         return y.fill(0.0);
     }
     let y = Shared::new(y);
-    pool.run(out.div_ceil(PANEL), &|p| {
-        let first = p * PANEL;
-        let width = PANEL.min(out - first);
-        let mut decoded = [0.0f32; STRIDE * PANEL];
-        let mut panel = Chunk([0.0; CHUNK * PANEL]);
-        for start in (0..inn).step_by(CHUNK) {
-            let depth = CHUNK.min(inn - start);
-            for (lane, row) in decoded.chunks_exact_mut(STRIDE).enumerate().take(width) {
-                source.decode(first + lane, start, &mut row[..depth]);
+    let panels = out.div_ceil(PANEL);
+    // Equal parts, of which each thread has as many.
+    let rounds = panels.div_ceil(pool.threads() * TOGETHER);
+    let together = panels.div_ceil(pool.threads() * rounds);
+    pool.run(panels.div_ceil(together), &|part| {
+        let first = part * together;
+        let count = together.min(panels - first);
+        let outputs = |p: usize| (first + p) * PANEL..out.min((first + p + 1) * PANEL);
+        CHUNKS.with_borrow_mut(|chunks| {
+            if chunks.len() < count {
+                chunks.resize(count, Chunk([0.0; CHUNK * PANEL]));
             }
-            for (k, line) in panel.0[..depth * PANEL].chunks_exact_mut(PANEL).enumerate() {
-                for (lane, value) in line.iter_mut().enumerate() {
-                    *value = decoded[lane * STRIDE + k];
+            for start in (0..inn).step_by(CHUNK) {
+                let depth = CHUNK.min(inn - start);
+                for (p, chunk) in chunks[..count].iter_mut().enumerate() {
+                    chunk.decode(source, outputs(p), start, depth);
+                }
+                for (row, rows) in tiles(rows, most_rows(isa)) {
+                    for (p, chunk) in chunks[..count].iter().enumerate() {
+                        let outputs = outputs(p);
+                        let tile = Tile {
+                            x: x[row * inn + start..].as_ptr(),
+                            x_stride: inn,
+                            x_step: 1,
+                            rows,
+                            panel: chunk.0.as_ptr().cast(),
+                            panel_stride: 0,
+                            depth,
+                            y: y.at(row * out + outputs.start),
+                            y_stride: out,
+                            width: outputs.len(),
+                            accumulate: start > 0,
+                        };
+                        // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+                        unsafe { multiply_tile::<F32, false, false>(isa, 1, tile) };
+                    }
                 }
             }
-            let tile = Tile {
-                x: x[start..].as_ptr(),
-                x_stride: inn,
-                x_step: 1,
-                rows,
-                panel: panel.0.as_ptr().cast(),
-                panel_stride: 0,
-                depth,
-                y: y.at(first),
-                y_stride: out,
-                width,
-                accumulate: start > 0,
-            };
-            // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-            unsafe { multiply_rows_of::<false>(isa, tile) };
-        }
+        });
     });
 }
 
+thread_local! {
+    /// What each thread decodes into.
+    static CHUNKS: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Some columns of the rows of one panel, `[CHUNK, PANEL]`.
+#[derive(Clone)]
 #[repr(align(64))]
 struct Chunk([f32; CHUNK * PANEL]);
+
+impl Chunk {
+    fn decode(&mut self, source: &dyn RowSource, rows: Range<usize>, start: usize, depth: usize) {
+        let mut decoded = [0.0f32; STRIDE * PANEL];
+        for (line, row) in decoded.chunks_exact_mut(STRIDE).zip(rows) {
+            source.decode(row, start, &mut line[..depth]);
+        }
+        for (k, line) in self.0[..depth * PANEL].chunks_exact_mut(PANEL).enumerate() {
+            for (lane, value) in line.iter_mut().enumerate() {
+                *value = decoded[lane * STRIDE + k];
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,13 @@
 use crate::block::{Attention, Block, Ffn, Mixer};
 use crate::model::{Architecture, Model};
 use crate::rope::RopeTable;
-use crate::site::Point;
+use crate::site::{Point, Site};
 use crate::weight::{Linear, Workspace, apply_together};
 use pare_kernels::attention::{AttentionScratch, KvBlock};
 use pare_kernels::each_row;
 use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
 use pare_kernels::pool::Pool;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 /// Consecutive tokens of one sequence, which has one segment in a batch at most.
@@ -73,6 +74,18 @@ pub trait Observer {
     fn input(&mut self, block: usize, point: Point, x: &[f32], width: usize);
     /// The residual stream around a part: before it, and after its output was added.
     fn part(&mut self, block: usize, point: Point, before: &[f32], after: &[f32], width: usize);
+    /// Whether nothing of the block is wanted after the input at `point`: the block stops there, tells of no part, and what it
+    /// leaves in the residual stream means nothing.
+    fn stops_at(&self, _point: Point) -> bool {
+        false
+    }
+}
+
+/// Shows the input of a linear map to the observer, who may have seen enough.
+fn show(observer: &mut Option<&mut dyn Observer>, site: Site, x: &[f32], width: usize) -> ControlFlow<()> {
+    let Some(observer) = observer else { return ControlFlow::Continue(()) };
+    observer.input(site.block, site.point, x, width);
+    if observer.stops_at(site.point) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Buffers of a forward pass, grown to the largest batch seen and then reused.
@@ -167,11 +180,15 @@ impl Block {
         let width = context.architecture.hidden;
         let before = observer.is_some().then(|| x.to_vec());
         if let Some(Mixer::Attention(attention)) = &self.mixer {
-            attention.forward((index, slot), x, segments, caches, context, &mut observer);
+            if attention.forward((index, slot), x, segments, caches, context, &mut observer).is_break() {
+                return;
+            }
         }
         let between = observer.is_some().then(|| x.to_vec());
         if let Some(ffn) = &self.ffn {
-            ffn.forward(index, x, context, &mut observer);
+            if ffn.forward(index, x, context, &mut observer).is_break() {
+                return;
+            }
         }
         if let (Some(observer), Some(before), Some(between)) = (observer, before, between) {
             if self.mixer.is_some() {
@@ -194,7 +211,7 @@ impl Attention {
         caches: &mut [KvCache],
         context: &mut Context<'_>,
         observer: &mut Option<&mut dyn Observer>,
-    ) {
+    ) -> ControlFlow<()> {
         let Context { architecture, pool, scratch } = context;
         let (hidden, head_dim) = (architecture.hidden, architecture.head_dim);
         let tokens = x.len() / hidden;
@@ -202,9 +219,7 @@ impl Attention {
 
         let normed = room(&mut scratch.normed, tokens * hidden);
         norm_rows(x, &self.norm, architecture.norm_eps, normed, pool);
-        if let Some(observer) = observer {
-            observer.input(index, Point::AttentionIn, normed, hidden);
-        }
+        show(observer, Site::new(index, Point::AttentionIn), normed, hidden)?;
         let queries = room(&mut scratch.queries, tokens * query_width);
         let keys = room(&mut scratch.keys, tokens * key_width);
         let values = room(&mut scratch.values, tokens * key_width);
@@ -256,13 +271,12 @@ impl Attention {
             });
         }
         let mixed = &scratch.mixed[..tokens * query_width];
-        if let Some(observer) = observer {
-            observer.input(index, Point::AttentionOut, mixed, query_width);
-        }
+        show(observer, Site::new(index, Point::AttentionOut), mixed, query_width)?;
         let part = room(&mut scratch.part, tokens * hidden);
         self.o.apply(mixed, part, &mut scratch.work, pool);
         turn(self.shortcut.as_ref(), x, &mut scratch.turned, &mut scratch.work, pool);
         add_rows(x, part, hidden, pool);
+        ControlFlow::Continue(())
     }
 }
 
@@ -302,27 +316,24 @@ impl Ffn {
         x: &mut [f32],
         context: &mut Context<'_>,
         observer: &mut Option<&mut dyn Observer>,
-    ) {
+    ) -> ControlFlow<()> {
         let Context { architecture, pool, scratch } = context;
         let hidden = architecture.hidden;
         let tokens = x.len() / hidden;
         let width = self.width();
         let normed = room(&mut scratch.normed, tokens * hidden);
         norm_rows(x, &self.norm, architecture.norm_eps, normed, pool);
-        if let Some(observer) = observer {
-            observer.input(index, Point::FfnIn, normed, hidden);
-        }
+        show(observer, Site::new(index, Point::FfnIn), normed, hidden)?;
         let gate = room(&mut scratch.gate, tokens * width);
         let up = room(&mut scratch.up, tokens * width);
         apply_together([(&self.gate, &mut *gate), (&self.up, &mut *up)], normed, &mut scratch.work, pool);
         each_row(gate, width, pool, &|row, gate| silu_product(gate, &up[row * width..(row + 1) * width]));
-        if let Some(observer) = observer {
-            observer.input(index, Point::FfnOut, gate, width);
-        }
+        show(observer, Site::new(index, Point::FfnOut), gate, width)?;
         let part = room(&mut scratch.part, tokens * hidden);
         self.down.apply(gate, part, &mut scratch.work, pool);
         turn(self.shortcut.as_ref(), x, &mut scratch.turned, &mut scratch.work, pool);
         add_rows(x, part, hidden, pool);
+        ControlFlow::Continue(())
     }
 }
 
