@@ -1,13 +1,10 @@
 //! The factor of an inverse Gram matrix: what a change of one input asks of the inputs after it (Optimal Brain Surgeon).
 
 use crate::check;
-use crate::error::{MethodError, NumericCause};
-use crate::linalg;
+use crate::error::MethodError;
+use crate::linalg::InverseFactor;
 use pare_model::site::Site;
 use pare_model::stats::{Stat, Stats};
-
-/// No damping is raised beyond this, relative to the mean diagonal.
-const DAMPING_LIMIT: f64 = 1.0;
 
 /// `R`, upper, with `(G + damping * mean(diag G) * I)^-1 = R^T R`, for inputs that are settled from the first to the last.
 ///
@@ -27,7 +24,7 @@ pub(crate) struct Factor {
 impl Factor {
     /// Factorises the Gram matrix observed at `site`; the damping grows tenfold, up to 1, until that succeeds.
     ///
-    /// Cost: `2 n^3 / 3` operations, at most `16 n^2` bytes beside the Gram matrix, of which `4 n^2` stay.
+    /// Cost: `2 n^3 / 3` operations, at most `12 n^2` bytes beside the Gram matrix, of which `4 n^2` stay.
     pub(crate) fn new(site: Site, width: usize, stats: &Stats, damping: f64) -> Result<Self, MethodError> {
         let n = width;
         let gram = check::stat(stats, site, Stat::Gram, n * n)?;
@@ -36,31 +33,14 @@ impl Factor {
         let mean = (0..n).map(|i| gram[i * n + i]).sum::<f64>() / count as f64;
         // Nothing was seen: every input is on its own.
         let mean = if mean > 0.0 { mean } else { 1.0 };
-        let mut damping = damping;
-        // G = U U^T with U upper is the Cholesky factorisation from the last input to the first, and R = U^-1.
-        let mut factor = vec![0.0; n * n];
-        loop {
-            factor.iter_mut().zip(gram.iter().rev()).for_each(|(to, &from)| *to = from);
-            for (i, seen) in seen.iter().rev().enumerate() {
-                factor[i * n + i] = damping.mul_add(mean, if *seen { factor[i * n + i] } else { mean });
-            }
-            if linalg::cholesky(&mut factor, n) {
-                break;
-            }
-            if damping * 10.0 > DAMPING_LIMIT * (1.0 + 1e-9) {
-                return Err(MethodError::Numeric { site, cause: NumericCause::NotPositiveDefinite { damping } });
-            }
-            damping *= 10.0;
-        }
-        let inverse = linalg::invert_lower(&factor, n);
-        drop(factor);
-        // Read backwards, the columns of the inverse are those of R from its first.
-        let spread: Vec<f64> = (0..n).map(|j| inverse[(n - 1 - j) * (n + 1)]).collect();
+        let diagonal = |i: usize, damping: f64| damping.mul_add(mean, if seen[i] { gram[i * n + i] } else { mean });
+        let (inverse, damping) =
+            InverseFactor::of(gram, n, damping, &diagonal).map_err(|cause| MethodError::Numeric { site, cause })?;
+        let spread: Vec<f64> = (0..n).map(|j| inverse.diagonal(j)).collect();
         check::finite(site, "inverse of the Gram matrix", &spread)?;
         let mut pulls = vec![0.0_f32; n * n];
         for (j, row) in pulls.chunks_exact_mut(n.max(1)).enumerate() {
-            let inverse = inverse[(n - 1 - j) * n..(n - j) * n].iter().rev();
-            for ((pull, value), spread) in row[..j].iter_mut().zip(inverse).zip(&spread) {
+            for ((pull, value), spread) in row[..j].iter_mut().zip(inverse.column(j)).zip(&spread) {
                 *pull = (value / spread) as f32;
             }
         }
@@ -102,6 +82,7 @@ impl Factor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::NumericCause;
     use pare_model::site::Point;
 
     const SITE: Site = Site { block: 0, point: Point::FfnIn };

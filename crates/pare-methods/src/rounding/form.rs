@@ -1,7 +1,7 @@
 //! The quadratic form that all rows of a matrix share, with the factor that tells how later columns make up for earlier ones.
 
 use crate::error::NumericCause;
-use crate::linalg;
+use crate::linalg::InverseFactor;
 
 /// Columns that share a line, where lines have offsets.
 const STRIP: usize = 32;
@@ -31,13 +31,20 @@ impl Form {
         if let Some(cause) = crate::check::not_finite("Gram matrix", gram.iter().copied()) {
             return Err(cause);
         }
-        let (factor, damping) = linalg::inverse_factor(gram, inputs, damping)?;
         let mean = (0..inputs).map(|i| gram[i * inputs + i]).sum::<f64>() / inputs.max(1) as f64;
+        let diagonal = |i: usize, damping: f64| gram[i * inputs + i] + damping * mean;
+        let (inverse, damping) = InverseFactor::of(gram, inputs, damping, &diagonal)?;
         let mut moments: Vec<f32> = gram.iter().map(|&value| value as f32).collect();
         for i in 0..inputs {
-            moments[i * inputs + i] = (gram[i * inputs + i] + damping * mean) as f32;
+            moments[i * inputs + i] = diagonal(i, damping) as f32;
         }
-        let factor: Vec<f32> = factor.iter().map(|&value| value as f32).collect();
+        let mut factor = vec![0.0_f32; inputs * inputs];
+        for j in 0..inputs {
+            for (i, value) in inverse.column(j).enumerate() {
+                factor[i * inputs + j] = value as f32;
+            }
+        }
+        drop(inverse);
         let cost = (0..inputs).map(|i| factor[i * inputs + i].powi(-2)).collect();
         let own = |row: usize| row * inputs + row / STRIP * STRIP..row * inputs + inputs.min((row / STRIP + 1) * STRIP);
         let beside = (0..inputs).map(|row| moments[own(row)].iter().sum()).collect();
