@@ -331,16 +331,32 @@ impl Recipe {
     /// Whether every block ends with the same shape and in plain matrices, so that standard loaders can read the result.
     pub fn is_uniform(&self) -> bool {
         let rewrites = self.rewrite.iter().all(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.uniform));
+        self.has_uniform_cuts() && rewrites && self.leaves_plain()
+    }
+
+    /// Whether every matrix ends as one matrix of plain numbers.
+    pub fn leaves_plain(&self) -> bool {
         let composed_mask = |cut: &Cut| {
             let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
             cut.compensate.as_ref().is_some_and(composed)
         };
         let plain = |step: &Encode| {
             let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
-            encode::find(&step.method).is_ok_and(|entry| !entry.composes)
-                && !step.compensate.as_ref().is_some_and(composed)
+            let one_of_numbers = |entry: &encode::Entry| {
+                !entry.composes && (entry.build)(&step.with).is_ok_and(|method| method.blocks().is_none())
+            };
+            encode::find(&step.method).is_ok_and(one_of_numbers) && !step.compensate.as_ref().is_some_and(composed)
         };
-        self.has_uniform_cuts() && rewrites && self.encode.iter().all(plain) && !self.cut.iter().any(composed_mask)
+        self.encode.iter().all(plain) && !self.cut.iter().any(composed_mask)
+    }
+
+    /// The pattern that every step which zeroes single weights follows; none when there is no such step.
+    pub fn pattern(&self) -> Option<Compare> {
+        let cuts = self.cut.iter().filter(|cut| cut.grain == Grain::Weight).map(|cut| cut.compare);
+        let encodes = self.encode.iter().filter(|step| encode::find(&step.method).is_ok_and(|entry| entry.removes));
+        let mut patterns = cuts.chain(encodes.map(|step| step.compare));
+        let first = patterns.next()?;
+        patterns.all(|pattern| pattern == first).then_some(first)
     }
 
     /// Whether its cuts leave every block with one shape.

@@ -5,6 +5,7 @@ mod forms;
 pub use forms::Kept;
 
 use crate::bundle::Bundle;
+use crate::recipe::Recipe;
 use crate::{Error, progress::Work};
 use forms::Encoder;
 use pare_format::config::{AttentionShape, BlockShape, Family, ModelConfig};
@@ -14,6 +15,7 @@ use pare_format::safetensors::write::{SafetensorsWriter, TensorSpec};
 use pare_format::write::OutputDir;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::sparse::SparseType;
+use pare_methods::select::Compare;
 use pare_model::model::Model;
 use pare_model::site::Projection;
 use pare_model::weight::{Exact, Linear, Weight};
@@ -25,6 +27,8 @@ use std::path::Path;
 pub enum WriteAs {
     /// The model's own 16-bit type; f16 for a model that is stored in another.
     Auto,
+    /// Each matrix as the recipe left it: in blocks, as factors, sums and wrapped cores; what is plain as [`WriteAs::Auto`].
+    Kept,
     /// This one: F32, F16 or BF16.
     Type(Dtype),
     /// Matrices in blocks of this type, where rows are whole blocks; what stays plain as [`WriteAs::Auto`].
@@ -43,8 +47,9 @@ pub enum Pattern {
 }
 
 /// Every type: its name on the command line.
-const NAMES: [(&str, WriteAs); 16] = [
+const NAMES: [(&str, WriteAs); 17] = [
     ("auto", WriteAs::Auto),
+    ("kept", WriteAs::Kept),
     ("f32", WriteAs::Type(Dtype::F32)),
     ("f16", WriteAs::Type(Dtype::F16)),
     ("bf16", WriteAs::Type(Dtype::BF16)),
@@ -87,9 +92,28 @@ impl WriteAs {
         }
     }
 
+    /// What [`WriteAs::Auto`] means for the result of `recipe`: where matrices end in forms that only pare reads anyway, these forms, for to
+    /// write them plain would give away all that was gained; the core of a 2:4 pattern without its zeros.
+    #[must_use]
+    pub fn of(self, recipe: &Recipe) -> Self {
+        match (self, recipe.leaves_plain()) {
+            (Self::Auto, false) => Self::of_pattern(recipe).unwrap_or(Self::Kept),
+            _ => self,
+        }
+    }
+
+    /// The form without zeros that the pattern of `recipe` allows.
+    pub fn of_pattern(recipe: &Recipe) -> Option<Self> {
+        match recipe.pattern()? {
+            Compare::TwoOfFour => Some(Self::Sparse(Pattern::TwoOfFour, SparseType::F16)),
+            Compare::EightRows => Some(Self::Sparse(Pattern::EightRows, SparseType::F16)),
+            _ => None,
+        }
+    }
+
     /// Whether it is one of the forms of docs/FORMAT.md, which only pare reads.
     pub fn is_own(self) -> bool {
-        matches!(self, Self::Blocks(_) | Self::Sparse(..))
+        matches!(self, Self::Kept | Self::Blocks(_) | Self::Sparse(..))
     }
 }
 

@@ -159,7 +159,7 @@ pub(crate) struct Shrink {
     /// Replace the directory when it exists
     #[arg(long)]
     pub(crate) force: bool,
-    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise; from q8_0 on only pare reads the result
+    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise, and kept for recipes that end in products, sums or blocks; kept and from q8_0 on, only pare reads the result
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(WriteAs::names()))]
     pub(crate) dtype: String,
     /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays

@@ -21,10 +21,7 @@ use crate::Error;
 use crate::bundle::Bundle;
 use crate::recipe::{BUILT_IN, Recipe};
 use crate::text::Text;
-use crate::write::{Pattern, WriteAs};
-use pare_kernels::sparse::SparseType;
-use pare_methods::card::Grain;
-use pare_methods::select::Compare;
+use crate::write::WriteAs;
 use std::path::Path;
 
 /// The recipes that every comparison holds: what the others must beat.
@@ -109,16 +106,9 @@ pub fn keeps(asked: &[f64]) -> Result<Vec<f64>, Error> {
     if keeps.is_empty() { Err(Error::Refused("--keep: give at least one share".to_owned())) } else { Ok(keeps) }
 }
 
-/// In which form the result of `recipe` is written: without the zeros of a pattern that has a storage, else plain.
+/// In which form the result of `recipe` is written: without the zeros of a pattern that has a storage, else as the recipe leaves it.
 fn storage(recipe: &Recipe) -> WriteAs {
-    let all = |compare: Compare| recipe.cut.iter().all(|cut| cut.grain == Grain::Weight && cut.compare == compare);
-    if all(Compare::TwoOfFour) {
-        WriteAs::Sparse(Pattern::TwoOfFour, SparseType::F16)
-    } else if all(Compare::EightRows) {
-        WriteAs::Sparse(Pattern::EightRows, SparseType::F16)
-    } else {
-        WriteAs::Auto
-    }
+    WriteAs::of_pattern(recipe).unwrap_or(WriteAs::Auto.of(recipe))
 }
 
 #[cfg(test)]
@@ -155,6 +145,19 @@ mod tests {
     #[test]
     fn patterns_are_written_without_their_zeros() {
         let form = |name: &str| storage(&Recipe::find(name).unwrap()).name();
-        assert_eq!(["wanda-2of4", "wanda-8rows", "wanda", "slim"].map(form), ["2of4-f16", "rows8-f16", "auto", "auto"]);
+        for (name, want) in [
+            ("wanda-2of4", "2of4-f16"),
+            ("sparsegpt-2of4", "2of4-f16"),
+            ("wanda-8rows", "rows8-f16"),
+            ("eora", "2of4-f16"),
+            ("wanda", "auto"),
+            ("sparsegpt", "auto"),
+            ("slim", "auto"),
+            ("asvd", "kept"),
+            ("gptq", "kept"),
+            ("gptq-eora", "kept"),
+        ] {
+            assert_eq!(form(name), want, "{name}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::pool::Pool;
 use pare_kernels::product::Product;
 use pare_kernels::sparse::{EightRowsParts, SparseError, SparseType, SparseValues, TwoOfFourParts};
-use pare_model::storage::{Element, Sparse, SparseMatrix};
+use pare_model::storage::{Element, Sparse, SparseMatrix, Stored};
 use pare_model::weight::{Composed, Weight};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -68,6 +68,7 @@ pub(super) fn split<'a>(
             Source::Shared(weight) => match write_as {
                 WriteAs::Blocks(BlockType::Q6K) => split.blocks(name, weight, BlockType::Q6K),
                 WriteAs::Blocks(_) => split.blocks(name, weight, BlockType::Q8_0),
+                WriteAs::Kept => split.kept(name, weight),
                 _ => split.plain(name.clone(), weight),
             },
             Source::Projection(weight) => split.projection(name, weight)?,
@@ -130,6 +131,13 @@ impl<'a> Split<'a, '_> {
         }
     }
 
+    fn kept(&mut self, name: &str, weight: &'a dyn Weight) {
+        match weight.as_stored().map(Stored::element) {
+            Some(Element::Block(ty)) => self.blocks(name, weight, ty),
+            _ => self.plain(name.to_owned(), weight),
+        }
+    }
+
     fn projection(&mut self, name: &str, weight: &'a dyn Weight) -> Result<(), Error> {
         match (self.write_as, weight.composed()) {
             (WriteAs::Auto | WriteAs::Type(_), _) => self.plain(name.to_owned(), weight),
@@ -150,6 +158,7 @@ impl<'a> Split<'a, '_> {
                 }
                 self.projection(&format!("{name}.wrapped.core"), wrapped.core().as_ref())?;
             }
+            (WriteAs::Kept, None) => self.kept(name, weight),
             (WriteAs::Blocks(ty), None) => self.blocks(name, weight, ty),
             (WriteAs::Sparse(pattern, ty), None) => self.sparse(name, weight, pattern, ty)?,
         }

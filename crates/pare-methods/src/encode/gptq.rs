@@ -68,6 +68,10 @@ pub struct Gptq {
 }
 
 impl Encode for Gptq {
+    fn blocks(&self) -> Option<BlockType> {
+        Some(self.ty)
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
         let ([rows, columns], site) = (task.weight.shape(), task.site);

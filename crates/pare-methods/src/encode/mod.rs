@@ -86,6 +86,11 @@ pub trait Encode: Send + Sync {
     /// A missing statistic, sizes that disagree, a shape that the storage cannot hold, numbers that are not finite.
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError>;
 
+    /// The block type of GGUF that its results are stored in; none for plain matrices and for what is made of several.
+    fn blocks(&self) -> Option<BlockType> {
+        None
+    }
+
     /// What all matrices can share that read the `width` inputs observed at `site`; none when there is nothing worth keeping.
     ///
     /// # Errors

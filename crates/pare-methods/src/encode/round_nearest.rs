@@ -77,6 +77,13 @@ pub enum RoundNearest {
 }
 
 impl Encode for RoundNearest {
+    fn blocks(&self) -> Option<BlockType> {
+        match self {
+            Self::Blocks(ty) => Some(*ty),
+            Self::Grid { .. } => None,
+        }
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, _: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
         let ([rows, columns], site) = (task.weight.shape(), task.site);

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         &arguments.output,
         [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten(),
     )?;
-    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto);
+    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe);
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
     if let Some(why) = only_pare(&recipe, bundle.config.family, write_as) {
