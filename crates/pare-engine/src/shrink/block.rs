@@ -6,9 +6,10 @@ use super::{Encoded, Repair};
 use crate::observe::{Needs, States};
 use crate::progress::Work;
 use crate::{Error, parallel};
+use pare_kernels::pool::Pool;
 use pare_methods::card::Grain;
 use pare_methods::compensate::{Lost, Restore};
-use pare_methods::encode::{self, Task};
+use pare_methods::encode;
 use pare_model::block::Block;
 use pare_model::plan::{Edit, Plan};
 use pare_model::site::{Projection, Site};
@@ -165,23 +166,40 @@ impl Prepared<'_> {
                 done.block.linears().map(|(projection, _)| projection).filter(|p| step.serves(*p)).collect();
             let needs: Needs = served.iter().flat_map(|&projection| step.needs(index, projection)).collect();
             let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
+            let block = done.block.clone();
+            let linear = |projection| block.linear(projection).cloned().ok_or(Error::Recipe);
+            let mut side_by_side = Vec::new();
+            if step.method.is_single_threaded() {
+                let one = |at: usize| {
+                    observer.work.interrupt.check()?;
+                    let weight = linear(served[at])?.to_matrix();
+                    let encoded = step.method.encode(&step.task(index, served[at], &weight), &stats, &Pool::new(1))?;
+                    Ok::<_, Error>(encoded)
+                };
+                side_by_side = parallel::each(served.len(), observer.work.pool, &one)?;
+            }
+            let mut side_by_side = side_by_side.into_iter();
             // What q, k and v share, or gate and up.
             let mut before = Vec::new();
             let mut shared: Option<(Site, Option<encode::Prepared>)> = None;
             for projection in served {
                 observer.work.interrupt.check()?;
-                let Some(linear) = done.block.linear(projection).cloned() else { continue };
+                let linear = linear(projection)?;
                 let weight = linear.to_matrix();
-                let site = Site::new(index, projection.input());
-                let task = Task { site, weight: &weight, keep: step.keep, compare: step.step.compare };
-                if shared.as_ref().is_none_or(|(of, _)| *of != site) {
-                    // The one before is not needed any more: it may be as large as the statistics.
-                    drop(shared.take());
-                    shared = Some((site, step.method.prepare(site, weight.cols(), &stats)?));
-                }
-                let encoded = match shared.as_ref().and_then(|(_, prepared)| prepared.as_ref()) {
-                    Some(prepared) => step.method.encode_with(&task, &stats, prepared, observer.work.pool)?,
-                    None => step.method.encode(&task, &stats, observer.work.pool)?,
+                let encoded = match side_by_side.next() {
+                    Some(encoded) => encoded,
+                    None => {
+                        let task = step.task(index, projection, &weight);
+                        if shared.as_ref().is_none_or(|(of, _)| *of != task.site) {
+                            // The one before is not needed any more: it may be as large as the statistics.
+                            drop(shared.take());
+                            shared = Some((task.site, step.method.prepare(task.site, weight.cols(), &stats)?));
+                        }
+                        match shared.as_ref().and_then(|(_, prepared)| prepared.as_ref()) {
+                            Some(prepared) => step.method.encode_with(&task, &stats, prepared, observer.work.pool)?,
+                            None => step.method.encode(&task, &stats, observer.work.pool)?,
+                        }
+                    }
                 };
                 done.encoded.push(Encoded { projection, block: index, info: encoded.info });
                 let slot = done.block.linear_mut(projection).ok_or(Error::Recipe)?;

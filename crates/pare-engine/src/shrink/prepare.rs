@@ -7,9 +7,11 @@ use crate::recipe::{Cut, Encode, Recipe};
 use pare_methods::allocate::{self, Allocate};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{self, Build, Compensate, Restore};
+use pare_methods::encode::Task;
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
 use pare_methods::{encode, rewrite, score};
+use pare_model::matrix::Matrix;
 use pare_model::model::Model;
 use pare_model::site::{Projection, Site};
 use pare_model::stats::Stat;
@@ -69,6 +71,11 @@ pub(super) struct PreparedEncode<'a> {
 impl PreparedEncode<'_> {
     pub(super) fn serves(&self, projection: Projection) -> bool {
         self.step.projections.is_empty() || self.step.projections.contains(&projection)
+    }
+
+    /// What is asked of the method for `weight`, projection `projection` of block `index`.
+    pub(super) fn task<'w>(&self, index: usize, projection: Projection, weight: &'w Matrix) -> Task<'w> {
+        Task { site: Site::new(index, projection.input()), weight, keep: self.keep, compare: self.step.compare }
     }
 
     /// Statistics that it needs at the input of `projection`.

@@ -53,6 +53,10 @@ pub struct ActivationSvd {
 }
 
 impl Encode for ActivationSvd {
+    fn is_single_threaded(&self) -> bool {
+        true
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, _: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
         let squares = check::stat(stats, task.site, Stat::MeanSquare, task.weight.cols())?;

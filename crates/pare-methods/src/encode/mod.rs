@@ -91,6 +91,11 @@ pub trait Encode: Send + Sync {
         None
     }
 
+    /// Whether it leaves the pool alone, so that several matrices are best encoded side by side.
+    fn is_single_threaded(&self) -> bool {
+        false
+    }
+
     /// What all matrices can share that read the `width` inputs observed at `site`; none when there is nothing worth keeping.
     ///
     /// # Errors

@@ -47,6 +47,10 @@ pub struct Svd {
 }
 
 impl Encode for Svd {
+    fn is_single_threaded(&self) -> bool {
+        true
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, _: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
         let scale = vec![1.0; task.weight.cols()];
