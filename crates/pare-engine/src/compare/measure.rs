@@ -89,7 +89,8 @@ pub(super) fn pared(
     };
     let peak_memory_bytes = machine::peak_memory();
     let kept = kept(dense, &made.shrunk.model, work);
-    if !recipe.cut.is_empty() && (kept - keep).abs() > NEAR {
+    // A correction of low rank comes on top of what was asked for; its bytes are told beside it.
+    if !recipe.cut.is_empty() && recipe.leaves_plain() && (kept - keep).abs() > NEAR {
         let why = format!("its units leave as a whole: nearest to {keep} it keeps {kept:.3}");
         return Err(Error::Keep { keep, why });
     }
