@@ -1,12 +1,13 @@
 //! Biases that a repair adds: which family can hold them, and what is said of it.
 
 use crate::Error;
-use crate::recipe::Recipe;
+use crate::recipe::{Cut, Recipe};
 use pare_format::config::{Family, ModelConfig};
 use pare_methods::card::Grain;
 use pare_methods::compensate;
 use pare_model::model::Model;
 use pare_model::site::Projection;
+use std::collections::BTreeSet;
 
 /// Whether a result of a model described by `before` may have a bias on `projection`.
 ///
@@ -21,9 +22,8 @@ pub fn allows_bias(before: &ModelConfig, recipe: &Recipe, projection: Projection
 /// # Errors
 /// `Refused` with the projection, the reason, and what to take instead.
 pub fn check_biases(before: &ModelConfig, recipe: &Recipe) -> Result<(), Error> {
-    let Some(projection) = needed(recipe).find(|&projection| !allows_bias(before, recipe, projection)) else {
-        return Ok(());
-    };
+    let mut needed = needed(recipe).into_iter();
+    let Some(projection) = needed.find(|&projection| !allows_bias(before, recipe, projection)) else { return Ok(()) };
     let family = before.family.model_type();
     let why = match before.family.has_qk_norm() {
         true => "it normalises queries and keys per head",
@@ -40,7 +40,7 @@ pub fn check_biases(before: &ModelConfig, recipe: &Recipe) -> Result<(), Error> 
 /// That the result of `recipe` will be of another family, to be said before the work: none when it stays in its own.
 pub fn other_family(before: &ModelConfig, recipe: &Recipe) -> Option<String> {
     (written_family(before, recipe) != before.family).then(|| {
-        let places: Vec<&str> = needed(recipe).filter(|&p| !holds(before.family, p)).map(place).collect();
+        let places: Vec<&str> = needed(recipe).into_iter().filter(|&p| !holds(before.family, p)).map(place).collect();
         format!(
             "recipe {} puts biases on {}, for which {} has no place: the result is written as llama, which computes the same",
             recipe.name,
@@ -52,7 +52,7 @@ pub fn other_family(before: &ModelConfig, recipe: &Recipe) -> Option<String> {
 
 /// The family that can hold what `recipe` needs: the model's own when it can, or when no other can.
 fn written_family(before: &ModelConfig, recipe: &Recipe) -> Family {
-    let own = needed(recipe).all(|projection| holds(before.family, projection));
+    let own = needed(recipe).into_iter().all(|projection| holds(before.family, projection));
     let other = if own { None } else { before.to_llama() };
     other.map_or(before.family, |llama| llama.family)
 }
@@ -67,15 +67,16 @@ fn holds(family: Family, projection: Projection) -> bool {
 }
 
 /// The readers of what is cut to which a repair of `recipe` adds a bias in any case.
-fn needed(recipe: &Recipe) -> impl Iterator<Item = Projection> + '_ {
-    recipe.cut.iter().filter_map(|cut| {
+fn needed(recipe: &Recipe) -> BTreeSet<Projection> {
+    let reader = |cut: &Cut| {
         let entry = compensate::find(cut.compensate.as_ref()?).ok()?;
         match cut.grain {
             Grain::Group if entry.needs_bias => Some(Projection::O),
             Grain::Channel if entry.needs_bias => Some(Projection::Down),
             _ => None,
         }
-    })
+    };
+    recipe.cut.iter().filter_map(reader).collect()
 }
 
 fn place(projection: Projection) -> &'static str {
