@@ -7,10 +7,10 @@ use crate::probe::Series;
 use crate::progress::Work;
 use crate::recipe::Recipe;
 use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, Sample};
-use crate::shrink::{Repair, Request, Shrunk, kept_shares, shrink};
+use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::Text;
 use crate::verify::{Entry, Measures, verify};
-use crate::write::{WriteAs, Written, allows_bias, describe, write_directory};
+use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, write_directory};
 use crate::{Error, report};
 use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
@@ -58,8 +58,8 @@ pub struct Proof<'a> {
 
 impl Job<'_> {
     fn shrink(&self, recipe: &Recipe, job: Option<&Path>, work: Work<'_>) -> Result<Shrunk, Error> {
-        let (family, model) = (self.bundle.config.family, &self.bundle.model);
-        let bias_allowed = |projection| allows_bias(family, projection);
+        let (config, model) = (&self.bundle.config, &self.bundle.model);
+        let bias_allowed = |projection| allows_bias(config, recipe, projection);
         let calibration = &self.calibration.sequences;
         let request =
             Request { recipe, keep: self.keep, calibration, seed: self.seed, bias_allowed: &bias_allowed, job: None };
@@ -81,6 +81,15 @@ impl Job<'_> {
         let written = write_directory(output, self.bundle, &shrunk.model, self.write_as, work)?;
         Ok(Made { shrunk, seconds, dtype: self.write_as.dtype(&self.bundle.model), written })
     }
+}
+
+/// Refuses what a job would refuse before it looks at the calibration text.
+///
+/// # Errors
+/// A `keep` that the recipe cannot reach; a repair that needs a bias where the result cannot have one.
+pub fn check(bundle: &Bundle, recipe: &Recipe, keep: f64) -> Result<(), Error> {
+    check_biases(&bundle.config, recipe)?;
+    shrink::check(&bundle.model, recipe, keep)
 }
 
 /// About how many bytes shrinking `model` writes: the result, and, with a proof, the dense model of the same type beside it.
@@ -270,11 +279,14 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     ));
     notes.extend(made.shrunk.notes.iter().cloned());
     notes.extend(repair_note(&made.shrunk.repairs));
-    notes.extend(
-        describe(&bundle.config, &made.shrunk.model, made.dtype, !made.written.storages.is_empty())
-            .obstacle()
-            .map(|why| format!("Other programs cannot load the result: {why}.")),
-    );
+    let config = describe(&bundle.config, &made.shrunk.model, made.dtype, !made.written.storages.is_empty());
+    if config.family != bundle.config.family {
+        let [before, after] = [bundle.config.family, config.family].map(Family::model_type);
+        notes.push(format!(
+            "The result is written as {after}, which computes the same: a config.json of {before} cannot say it."
+        ));
+    }
+    notes.extend(config.obstacle().map(|why| format!("Other programs cannot load the result: {why}.")));
     Report {
         title: format!("{} shrunk by {}", bundle.name, job.recipe.name),
         model: facts(bundle),

@@ -1,7 +1,9 @@
 //! Writing a model as a Hugging Face directory.
 
+mod biases;
 mod forms;
 
+pub use biases::{allows_bias, check_biases, other_family};
 pub use forms::Kept;
 
 use crate::bundle::Bundle;
@@ -117,16 +119,7 @@ impl WriteAs {
     }
 }
 
-/// Whether the family's `config.json` has a place for a bias on the output and down projections.
-pub fn allows_bias(family: Family, projection: Projection) -> bool {
-    match projection {
-        Projection::O => matches!(family, Family::Llama | Family::Qwen3),
-        Projection::Down => family == Family::Llama,
-        _ => false,
-    }
-}
-
-/// The description of a pared `model` that came from `before`.
+/// The description of a pared `model` that came from `before`: of its family, or of another that the model also is when its own cannot hold it.
 pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bool) -> ModelConfig {
     let shapes: Vec<BlockShape> = model
         .blocks
@@ -165,7 +158,11 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
     if (0..config.blocks).any(|index| config.block(index) != shapes[index]) {
         config.uneven = Some(shapes);
     }
-    as_mistral(&config).unwrap_or(config)
+    let other = match biases::homeless(&config, model) {
+        Some(_) => config.to_llama(),
+        None => as_mistral(&config),
+    };
+    other.unwrap_or(config)
 }
 
 /// A llama that other programs refuse for its width as the mistral that it also is: without biases and window the two are one model, and
@@ -264,6 +261,12 @@ pub fn write_directory(
         return Err(Error::Refused(
             "some parts of the model have a shortcut and some have none; expected all or none".into(),
         ));
+    }
+    if let Some((block, projection)) = biases::homeless(&config, model) {
+        return Err(Error::Refused(format!(
+            "block {block}: {projection} has a bias, for which a config.json of {} has no place",
+            config.family.model_type()
+        )));
     }
     let tensors = forms::split(&tensors(model, &config), write_as, dtype, work)?;
     let storages = forms::summary(&tensors);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod biases;
 mod export;
 mod forms;
 mod fuzz_recipe;

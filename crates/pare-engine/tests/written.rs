@@ -24,11 +24,10 @@ const EVEN: &str = "name = \"even\"\nabout = \"test\"\nsource = \"own\"\nkeep = 
 const UNEVEN: &str = "name = \"uneven\"\nabout = \"test\"\nsource = \"own\"\nkeep = 0.7\n\
     [[cut]]\ngrain = \"channel\"\nscore = \"magnitude\"\nallocate = \"global\"\ncompensate = \"least-squares\"\n";
 
-fn shrunk(bundle: &Bundle, recipe: &str, pool: &Pool) -> Model {
+pub(crate) fn shrunk(bundle: &Bundle, recipe: &str, pool: &Pool) -> Model {
     let recipe = Recipe::parse("test.toml", recipe).unwrap();
     let calibration = sequences(6, 40, 128, 4);
-    let family = bundle.config.family;
-    let bias_allowed = |projection| allows_bias(family, projection);
+    let bias_allowed = |projection| allows_bias(&bundle.config, &recipe, projection);
     let request = Request {
         recipe: &recipe,
         keep: recipe.keep,
@@ -74,7 +73,7 @@ pub(crate) fn read_by_numpy(directory: &Path, expected: &str) {
 }
 
 /// Writes `model` in f32, reads it back, and compares bits and the independent reader.
-fn there_and_back(before: &Bundle, model: &Model, to: &Path, pool: &Pool) -> Bundle {
+pub(crate) fn there_and_back(before: &Bundle, model: &Model, to: &Path, pool: &Pool) -> Bundle {
     write(before, model, Dtype::F32, to, pool);
     let again = Bundle::open(&to.display().to_string(), work(pool)).unwrap();
     let tokens = sequences(1, 40, 128, 8).remove(0);

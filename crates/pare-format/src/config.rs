@@ -9,6 +9,7 @@ use crate::quote::{self, quoted};
 use crate::safetensors::Dtype;
 
 mod fields;
+mod llama;
 pub(crate) mod names;
 mod rope;
 mod shapes;

@@ -6,9 +6,8 @@ use super::front::{Point, front};
 use super::steps::{Clock, Step};
 use super::{BASELINES, Done, Request, measure, storage};
 use crate::progress::Work;
-use crate::prove::facts;
+use crate::prove::{check, facts};
 use crate::recipe::Recipe;
-use crate::shrink::check;
 use crate::text::fingerprint;
 use crate::write::WriteAs;
 use crate::{Error, is_bad_file};
@@ -144,7 +143,7 @@ impl<'a> Run<'a> {
     /// What is known before the work: that it cannot be, or what an earlier run measured.
     fn look_up(&mut self, recipe: &'a Recipe, keep: f64) -> Planned<'a> {
         let key = self.key(Some((recipe, keep)));
-        let outcome = match check(&self.request.bundle.model, recipe, keep) {
+        let outcome = match check(self.request.bundle, recipe, keep) {
             Err(error) => Some(Outcome::NotApplicable { why: reason(&error) }),
             Ok(()) => self.load(&key).filter(|outcome| {
                 let wanted = self.request.keep_models && matches!(outcome, Outcome::Measured(_));

@@ -1,6 +1,6 @@
 //! A configuration as the text of a `config.json`.
 
-use super::{Family, ModelConfig, OWN_METHOD, rope, shapes, window};
+use super::{ModelConfig, OWN_METHOD, rope, shapes, window};
 use crate::json::{Json, Object};
 use crate::safetensors::Dtype;
 
@@ -28,7 +28,7 @@ impl ModelConfig {
         } else {
             raw.remove("attention_bias");
         }
-        if self.family == Family::Llama {
+        if self.family.may_have_mlp_bias() {
             raw.set("mlp_bias", self.mlp_bias);
         } else {
             raw.remove("mlp_bias");

@@ -44,6 +44,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-4,
     },
     composes: true,
+    needs_bias: false,
     build: Build::Matrix(|settings| {
         settings.only(ENTRY.card.parameters)?;
         let rank = settings.rank.unwrap_or(RANK);

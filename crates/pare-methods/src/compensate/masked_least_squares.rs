@@ -39,6 +39,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-4,
     },
     composes: false,
+    needs_bias: false,
     build: Build::Matrix(|settings| {
         settings.only(ENTRY.card.parameters)?;
         let iterations = settings.iterations.unwrap_or(ITERATIONS);

@@ -183,6 +183,8 @@ pub struct Entry {
     pub card: Card,
     /// Whether its result is made of several matrices, which only pare runs.
     pub composes: bool,
+    /// Whether it repairs nothing where no bias may be.
+    pub needs_bias: bool,
     /// Builds it.
     pub build: Build,
 }

@@ -7,12 +7,11 @@ use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::job::JobDirectory;
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, bytes_to_write, html, only_pare, prove, record};
+use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
-use pare_engine::shrink::check;
 use pare_engine::text::Text;
-use pare_engine::write::WriteAs;
+use pare_engine::write::{WriteAs, other_family};
 use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
 
@@ -28,7 +27,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
-    check(&bundle.model, &recipe, keep)?;
+    check(&bundle, &recipe, keep)?;
     let texts = &arguments.texts;
     refuse_inputs(
         &arguments.output,
@@ -37,8 +36,9 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe);
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
-    if let Some(why) = only_pare(&recipe, bundle.config.family, write_as) {
-        show::remark(&format!("note: {why}"));
+    let notes = [other_family(&bundle.config, &recipe), only_pare(&recipe, bundle.config.family, write_as)];
+    for note in notes.into_iter().flatten() {
+        show::remark(&format!("note: {note}"));
     }
     let calibration = calibration(texts, &bundle, work)?;
     let verification = match arguments.no_verify {
