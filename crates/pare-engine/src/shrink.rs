@@ -4,6 +4,7 @@
 //! that is larger than the memory passes through, and a run that was killed goes on where it was.
 
 mod block;
+pub(crate) mod curve;
 mod measure;
 mod prepare;
 mod quotas;

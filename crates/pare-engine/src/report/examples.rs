@@ -1,6 +1,8 @@
 //! Reports for tests.
 
-use super::{BlockRedundancy, BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, Sample};
+use super::{
+    BlockCurve, BlockRedundancy, BlockShare, CurvePoint, Figures, ModelFacts, RecipeFacts, Report, Role, Sample,
+};
 
 fn figures(label: &str, role: Role) -> Figures {
     Figures {
@@ -19,6 +21,14 @@ fn figures(label: &str, role: Role) -> Figures {
     }
 }
 
+/// A curve that rises from block to block, and with what is removed.
+pub(super) fn curve(block: usize) -> BlockCurve {
+    let least = 0.0004 * 1.3_f64.powi(block as i32);
+    let channels = [(0.1, 154, 1.0), (0.25, 384, 4.0), (0.5, 768, 16.0), (1.0, 1536, 80.0)]
+        .map(|(level, removed_channels, times)| CurvePoint { level, removed_channels, kl_mean: times * least });
+    BlockCurve { channels: channels.to_vec(), dropped: Some(100.0 * least) }
+}
+
 /// A model of 30 blocks, inspected.
 pub(super) fn inspected() -> Report {
     let block = BlockRedundancy {
@@ -27,6 +37,13 @@ pub(super) fn inspected() -> Report {
         block_influence: 0.08,
         idle_channels: 0.2,
         group_spread: 1.5,
+        effective_rank: 0.4,
+        nuclear_norm: 0.6,
+        head_correlation: 0.3,
+        channel_correlation: 0.25,
+        mergeable_channels: 0.1,
+        energy_entropy: 0.9,
+        effective_channels: 0.5,
     };
     Report {
         title: "smollm2-135m inspected".to_owned(),
@@ -46,6 +63,7 @@ pub(super) fn inspected() -> Report {
         recipe: None,
         picture: vec![BlockShare { attention: 1.0, ffn: 1.0 }; 30],
         redundancy: vec![block; 30],
+        curves: (0..30).map(curve).collect(),
         figures: vec![figures("smollm2-135m", Role::Dense)],
         samples: Vec::new(),
         conditions: vec![("seed".to_owned(), "1".to_owned())],
@@ -74,7 +92,7 @@ pub(super) fn shrunk() -> Report {
         seconds: 41.2,
     });
     report.picture = vec![BlockShare { attention: 1.0, ffn: 0.7 }; 30];
-    report.redundancy = Vec::new();
+    (report.redundancy, report.curves) = (Vec::new(), Vec::new());
     report.figures.extend([result, random]);
     report.samples = vec![Sample {
         prompt: "Once upon a time".to_owned(),

@@ -3,7 +3,7 @@
 use super::number::{count, duration, percent};
 use super::text::visible_report;
 use super::{Report, summary, tables};
-use super::{bars, picture, redundancy};
+use super::{bars, curves, picture, redundancy};
 use askama::Template;
 
 #[derive(Template)]
@@ -17,6 +17,7 @@ struct Page<'a> {
     by_likelihood: Option<tables::Table>,
     by_generation: Option<tables::Table>,
     redundancy: Option<redundancy::Charts>,
+    curves: Option<curves::Map>,
     model: Vec<(&'static str, String)>,
     recipe: Vec<(&'static str, String)>,
     version: &'static str,
@@ -38,6 +39,7 @@ pub fn render(report: &Report) -> Result<String, askama::Error> {
         by_likelihood: tables::probes_by_likelihood(&report.figures),
         by_generation: tables::probes_by_generation(&report.figures),
         redundancy: redundancy::draw(&report.redundancy),
+        curves: curves::draw(&report.curves),
         model: model_facts(report),
         recipe: recipe_facts(report),
         version: env!("CARGO_PKG_VERSION"),

@@ -3,6 +3,7 @@
 mod axis;
 mod bars;
 mod compared;
+mod curves;
 #[cfg(test)]
 mod examples;
 mod html;
@@ -34,6 +35,8 @@ pub struct Report {
     pub picture: Vec<BlockShare>,
     /// What `inspect` found per block; empty otherwise.
     pub redundancy: Vec<BlockRedundancy>,
+    /// Distortion curves per block, where `inspect --curve` measured them; empty otherwise.
+    pub curves: Vec<BlockCurve>,
     /// Figures: the dense model first, then the result, then the baselines. One entry for `inspect`.
     pub figures: Vec<Figures>,
     /// The same prompts continued by several models.
@@ -108,6 +111,40 @@ pub struct BlockRedundancy {
     pub idle_channels: f64,
     /// Largest over smallest Wanda score among KV groups.
     pub group_spread: f64,
+    /// Effective rank of what the block reads (the residual stream after its norm) over the width, 0..=1.
+    pub effective_rank: f64,
+    /// Its nuclear norm over the largest that activations of the same energy and width can have, 0..=1.
+    pub nuclear_norm: f64,
+    /// Mean over heads of the largest correlation of what a head writes with what another one writes, 0..=1.
+    pub head_correlation: f64,
+    /// Mean over FFN channels of the largest correlation with another channel, 0..=1.
+    pub channel_correlation: f64,
+    /// Share of the FFN channels (of at most 512, evenly spaced) that merge into others nearer than half of the largest distance of two.
+    pub mergeable_channels: f64,
+    /// Entropy of the energies that FFN channels write, over that of equal energies, 0..=1.
+    pub energy_entropy: f64,
+    /// How many FFN channels of equal energy would have that entropy, over all of them, 0..=1.
+    pub effective_channels: f64,
+}
+
+/// What leaves the model's answers as they were, and what does not: parts of one block removed alone, without repair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BlockCurve {
+    /// FFN channels removed, those with the lowest Wanda scores first; by level. Empty without a feed-forward part.
+    pub channels: Vec<CurvePoint>,
+    /// Mean KL divergence of the whole model without the block, nats; none where it cannot leave.
+    pub dropped: Option<f64>,
+}
+
+/// One removal and what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// Share of the block's channels that was to be removed, 0..=1; at 1 the whole feed-forward part leaves.
+    pub level: f64,
+    /// How many channels that is.
+    pub removed_channels: usize,
+    /// Mean KL divergence of the whole model from the one before, nats.
+    pub kl_mean: f64,
 }
 
 /// What a model in the report is.

@@ -107,6 +107,68 @@ pub(super) const SPREAD: Sign = Sign {
     low_is_strong: false,
 };
 
+/// Directions that the block reads.
+pub(super) const RANK: Sign = Sign {
+    title: "Directions in use",
+    about: "Effective rank of what the block reads (the residual stream after its norm), as a share of the width: the \
+            lower, the fewer directions carry it.",
+    value: |block| block.effective_rank,
+    show: percent,
+    low_is_strong: true,
+};
+
+/// Nuclear norm of what the block reads.
+pub(super) const NUCLEAR: Sign = Sign {
+    title: "Nuclear norm",
+    about: "Nuclear norm of the same activations, as a share of what it would be if all directions were used alike.",
+    value: |block| block.nuclear_norm,
+    show: percent,
+    low_is_strong: true,
+};
+
+/// Heads that say the same.
+pub(super) const HEADS: Sign = Sign {
+    title: "Heads alike",
+    about: "Mean over the query heads of the largest correlation of what one writes with what another one writes: 1 \
+            where every head has a copy.",
+    value: |block| block.head_correlation,
+    show: three_digits,
+    low_is_strong: false,
+};
+
+/// Channels that say the same.
+pub(super) const CHANNELS: Sign = Sign {
+    title: "Channels alike",
+    about: "Mean over the feed-forward channels of the largest correlation with another one: 1 where every channel has \
+            a copy.",
+    value: |block| block.channel_correlation,
+    show: three_digits,
+    low_is_strong: false,
+};
+
+/// Channels that merge.
+pub(super) const MERGEABLE: Sign = Sign {
+    title: "Mergeable channels",
+    about: "Share of the feed-forward channels (a sample of at most 512) whose weights merge into others nearer than \
+            half of the largest distance of two.",
+    value: |block| block.mergeable_channels,
+    show: percent,
+    low_is_strong: false,
+};
+
+/// Channels that the energy is spread over.
+pub(super) const EFFECTIVE: Sign = Sign {
+    title: "Effective channels",
+    about: "How many feed-forward channels of equal energy would be as evenly spread as what the channels write (the \
+            exponential of its entropy), as a share of all: the lower, the fewer do the work.",
+    value: |block| block.effective_channels,
+    show: percent,
+    low_is_strong: true,
+};
+
+/// All that are drawn, in this order.
+const SIGNS: [Sign; 11] = [BLOCK, ATTENTION, FFN, IDLE, EFFECTIVE, CHANNELS, MERGEABLE, SPREAD, HEADS, RANK, NUCLEAR];
+
 impl Sign {
     /// The blocks where the sign is strongest, and the value there as text.
     pub(super) fn strongest(&self, blocks: &[BlockRedundancy], limit: usize) -> Vec<(usize, String)> {
@@ -179,7 +241,7 @@ pub(super) fn draw(blocks: &[BlockRedundancy]) -> Option<Charts> {
     if blocks.is_empty() {
         return None;
     }
-    let signs = [BLOCK, ATTENTION, FFN, IDLE, SPREAD];
+    let signs = &SIGNS;
     Some(Charts {
         charts: signs.iter().map(|sign| sign.chart(blocks)).collect(),
         max_width: max_width(blocks.len()),
@@ -208,8 +270,8 @@ mod tests {
         for blocks in [1, 30, 100] {
             let redundancy = vec![inspected().redundancy[0]; blocks];
             let html = draw(&redundancy).unwrap().render().unwrap();
-            assert_eq!(html.matches("<title>Block ").count(), 5 * blocks);
-            assert_eq!(html.matches("<svg").count(), 5);
+            assert_eq!(html.matches("<title>Block ").count(), SIGNS.len() * blocks);
+            assert_eq!(html.matches("<svg").count(), SIGNS.len());
         }
         assert!(draw(&[]).is_none());
     }

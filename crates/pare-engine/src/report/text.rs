@@ -38,13 +38,14 @@ pub(super) fn visible(text: &str) -> String {
 /// The report with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
 pub(super) fn visible_report(report: &Report) -> Report {
     let pair = |(name, value): &(String, String)| (visible(name), visible(value));
-    let Report { title, model, recipe, picture, redundancy, figures, samples, conditions, notes } = report;
+    let Report { title, model, recipe, picture, redundancy, curves, figures, samples, conditions, notes } = report;
     Report {
         title: visible(title),
         model: visible_model(model),
         recipe: recipe.as_ref().map(visible_recipe),
         picture: picture.clone(),
         redundancy: redundancy.clone(),
+        curves: curves.clone(),
         figures: figures.iter().map(visible_figures).collect(),
         samples: samples
             .iter()

@@ -70,6 +70,12 @@ impl<'a> Divergences<'a> {
         Ok(Self { prepared, model, scores, bias_allowed, states, streams, reference, variants, variant_bytes: 0, work })
     }
 
+    /// Drops the blocks that were kept for the next question.
+    pub(super) fn forget(&mut self) {
+        self.variants.clear();
+        self.variant_bytes = 0;
+    }
+
     /// The block with `choice` carried out, repaired on the states of the whole model.
     fn variant(&mut self, index: usize, choice: &Choice) -> Result<Block, Error> {
         if let Some(block) = self.variants.get(&(index, choice.clone())) {
