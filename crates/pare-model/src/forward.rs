@@ -179,16 +179,16 @@ impl Block {
     ) {
         let width = context.architecture.hidden;
         let before = observer.is_some().then(|| x.to_vec());
-        if let Some(Mixer::Attention(attention)) = &self.mixer {
-            if attention.forward((index, slot), x, segments, caches, context, &mut observer).is_break() {
-                return;
-            }
+        if let Some(Mixer::Attention(attention)) = &self.mixer
+            && attention.forward((index, slot), x, segments, caches, context, &mut observer).is_break()
+        {
+            return;
         }
         let between = observer.is_some().then(|| x.to_vec());
-        if let Some(ffn) = &self.ffn {
-            if ffn.forward(index, x, context, &mut observer).is_break() {
-                return;
-            }
+        if let Some(ffn) = &self.ffn
+            && ffn.forward(index, x, context, &mut observer).is_break()
+        {
+            return;
         }
         if let (Some(observer), Some(before), Some(between)) = (observer, before, between) {
             if self.mixer.is_some() {
