@@ -10,9 +10,9 @@ use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, 
 use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::Text;
 use crate::verify::{Entry, Measures, verify};
-use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, write_directory};
+use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, family_note, write_directory};
 use crate::{Error, report};
-use pare_format::config::Family;
+use pare_format::config::{Family, ModelConfig};
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::panels::PanelType;
@@ -144,6 +144,12 @@ pub struct Made {
     pub dtype: Dtype,
     /// What was written.
     pub written: Written,
+}
+
+impl Made {
+    fn config(&self, before: &Bundle) -> ModelConfig {
+        describe(&before.config, &self.shrunk.model, self.dtype, !self.written.storages.is_empty())
+    }
 }
 
 /// Sizes of a model, for the report.
@@ -279,13 +285,8 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     ));
     notes.extend(made.shrunk.notes.iter().cloned());
     notes.extend(repair_note(&made.shrunk.repairs));
-    let config = describe(&bundle.config, &made.shrunk.model, made.dtype, !made.written.storages.is_empty());
-    if config.family != bundle.config.family {
-        let [before, after] = [bundle.config.family, config.family].map(Family::model_type);
-        notes.push(format!(
-            "The result is written as {after}, which computes the same: a config.json of {before} cannot say it."
-        ));
-    }
+    let config = made.config(bundle);
+    notes.extend(family_note(&bundle.config, &config));
     notes.extend(config.obstacle().map(|why| format!("Other programs cannot load the result: {why}.")));
     Report {
         title: format!("{} shrunk by {}", bundle.name, job.recipe.name),
@@ -346,6 +347,7 @@ fn repair_note(repairs: &[Repair]) -> Option<String> {
 
 /// The record that stands beside the weights, `pare.json`: recipe, plan, seeds, texts, versions, and the figures when they are there.
 pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
+    let config = made.config(job.bundle);
     let mut record = json!({
         "pare": env!("CARGO_PKG_VERSION"),
         "model": job.bundle.name,
@@ -371,7 +373,7 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
             "damping": encoded.info.damping,
             "error": encoded.info.error,
         })).collect::<Vec<_>>(),
-        "notes": made.shrunk.notes,
+        "notes": made.shrunk.notes.iter().cloned().chain(family_note(&job.bundle.config, &config)).collect::<Vec<_>>(),
         "report": report,
     });
     if !made.written.storages.is_empty() {

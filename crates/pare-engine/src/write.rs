@@ -3,6 +3,7 @@
 mod biases;
 mod forms;
 
+pub(crate) use biases::family_note;
 pub use biases::{allows_bias, check_biases, other_family};
 pub use forms::Kept;
 

@@ -50,6 +50,14 @@ pub fn other_family(before: &ModelConfig, recipe: &Recipe) -> Option<String> {
     })
 }
 
+/// That a result is described as one of another family, to be said of it: none when it stayed in its own.
+pub(crate) fn family_note(before: &ModelConfig, after: &ModelConfig) -> Option<String> {
+    let [own, other] = [before.family, after.family].map(Family::model_type);
+    (own != other).then(|| {
+        format!("The result is written as {other}, which computes the same: a config.json of {own} cannot say it.")
+    })
+}
+
 /// The family that can hold what `recipe` needs: the model's own when it can, or when no other can.
 fn written_family(before: &ModelConfig, recipe: &Recipe) -> Family {
     let own = needed(recipe).into_iter().all(|projection| holds(before.family, projection));
