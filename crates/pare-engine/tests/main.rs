@@ -5,6 +5,7 @@
 mod export;
 mod forms;
 mod fuzz_recipe;
+mod inspecting;
 mod jobs;
 mod merging;
 mod mixed;
