@@ -72,7 +72,7 @@ impl Job<'_> {
     /// Shrinks the model and writes it to `output`, which the caller commits.
     ///
     /// # Errors
-    /// As [`shrink`] and [`write_directory`].
+    /// As [`shrink()`] and [`write_directory`].
     pub fn run(&self, output: &OutputDir, work: Work<'_>) -> Result<Made, Error> {
         let start = Instant::now();
         let job = self.resumable.then(|| job::beside(output.target()));

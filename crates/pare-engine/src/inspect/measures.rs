@@ -129,12 +129,13 @@ fn written(reader: &Matrix, gram: &[f64]) -> Vec<f64> {
     lengths.iter().zip(squares).map(|(length, square)| length * square).collect()
 }
 
-/// Share of the channels that merge into others; of so many, evenly spaced, where there are more than [`COMPARED`].
+/// Share of the channels that merge into others, whatever their lengths; of so many, evenly spaced, where there are more than [`COMPARED`].
 fn merging(index: usize, block: &Block) -> Result<f64, Error> {
     let Some(part) = &block.ffn else { return Ok(0.0) };
     let chosen = evenly(part.width(), COMPARED);
-    let reader = part.down.to_matrix().select_cols(&chosen);
-    let writers = [&part.gate, &part.up].map(|linear| linear.to_matrix().select_rows(&chosen));
+    let mut reader = part.down.to_matrix().select_cols(&chosen);
+    let mut writers = [&part.gate, &part.up].map(|linear| linear.to_matrix().select_rows(&chosen));
+    normalise(&mut writers, &mut reader);
     let view = View {
         grain: Grain::Channel,
         site: Site::new(index, Point::FfnOut),
@@ -145,6 +146,19 @@ fn merging(index: usize, block: &Block) -> Result<f64, Error> {
     };
     let found = mergeable::mergeable(&view, ALIKE)?;
     Ok((found.units - found.left) as f64 / found.units.max(1) as f64)
+}
+
+/// Gives every channel (its rows of the writers and its column of the reader together) the length 1, but for those of zeros: a single long
+/// one would be so far from all others that these were alike beside it.
+fn normalise(writers: &mut [Matrix], reader: &mut Matrix) {
+    for channel in 0..reader.cols() {
+        let column = (0..reader.rows()).map(|row| reader.row(row)[channel]);
+        let weights = writers.iter().flat_map(|writer| writer.row(channel).iter().copied()).chain(column);
+        let length = weights.map(|w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+        let scale = |w: &mut f32| *w = if length > 0.0 { (f64::from(*w) / length) as f32 } else { 0.0 };
+        writers.iter_mut().for_each(|writer| writer.row_mut(channel).iter_mut().for_each(scale));
+        (0..reader.rows()).for_each(|row| scale(&mut reader.row_mut(row)[channel]));
+    }
 }
 
 /// All of `count`, or `most` of them at even distances.
@@ -162,6 +176,16 @@ mod tests {
         // Columns (1, 2) and (0, 3); mean squares 4 and 1 on the diagonal.
         let reader = Matrix::from_vec(2, 2, vec![1.0, 0.0, 2.0, 3.0]);
         assert_eq!(written(&reader, &[4.0, 0.5, 0.5, 1.0]), [20.0, 9.0]);
+    }
+
+    #[test]
+    fn channels_of_any_length_become_one_long_by_hand() {
+        // Channels (3, 0, 4), (0, 0, 0) and (0.6, 0, 0.8).
+        let mut writers = [Matrix::from_vec(3, 2, vec![3.0, 0.0, 0.0, 0.0, 0.6, 0.0])];
+        let mut reader = Matrix::from_vec(1, 3, vec![4.0, 0.0, 0.8]);
+        normalise(&mut writers, &mut reader);
+        assert_eq!(writers[0].data(), [0.6, 0.0, 0.0, 0.0, 0.6, 0.0]);
+        assert_eq!(reader.data(), [0.8, 0.0, 0.8]);
     }
 
     #[test]

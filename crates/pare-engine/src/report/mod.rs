@@ -119,7 +119,8 @@ pub struct BlockRedundancy {
     pub head_correlation: f64,
     /// Mean over FFN channels of the largest correlation with another channel, 0..=1.
     pub channel_correlation: f64,
-    /// Share of the FFN channels (of at most 512, evenly spaced) that merge into others nearer than half of the largest distance of two.
+    /// Share of the FFN channels (of at most 512, evenly spaced, scaled to one length) that merge into others: nearer than half of the
+    /// largest distance of two, 0..=1.
     pub mergeable_channels: f64,
     /// Entropy of the energies that FFN channels write, over that of equal energies, 0..=1.
     pub energy_entropy: f64,

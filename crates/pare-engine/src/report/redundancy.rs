@@ -149,8 +149,8 @@ pub(super) const CHANNELS: Sign = Sign {
 /// Channels that merge.
 pub(super) const MERGEABLE: Sign = Sign {
     title: "Mergeable channels",
-    about: "Share of the feed-forward channels (a sample of at most 512) whose weights merge into others nearer than \
-            half of the largest distance of two.",
+    about: "Share of the feed-forward channels (a sample of at most 512) whose weights, scaled to one length, merge \
+            into others: nearer than half of the largest distance of two.",
     value: |block| block.mergeable_channels,
     show: percent,
     low_is_strong: false,
@@ -160,7 +160,7 @@ pub(super) const MERGEABLE: Sign = Sign {
 pub(super) const EFFECTIVE: Sign = Sign {
     title: "Effective channels",
     about: "How many feed-forward channels of equal energy would be as evenly spread as what the channels write (the \
-            exponential of its entropy), as a share of all: the lower, the fewer do the work.",
+            exponential of its entropy), as a share of all: near 0, a single one writes almost everything, as in massive activations.",
     value: |block| block.effective_channels,
     show: percent,
     low_is_strong: true,

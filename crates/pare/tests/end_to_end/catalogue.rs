@@ -45,7 +45,7 @@ fn help_names_every_command_and_option() {
     let help = pare(["--help"]).succeeds();
     let rows: &[(&str, &[&str])] = &[
         ("demo", &["--output", "--json"]),
-        ("inspect", &["--report", "--json"]),
+        ("inspect", &["--curve", "--report", "--json"]),
         ("shrink", &["--recipe", "--keep", "--output", "--force", "--dtype", "--no-verify", "--json"]),
         ("eval", &["--against", "--probes", "--no-speed", "--json"]),
         ("merge", &["<A>", "<B>", "--method", "--size", "--output", "--force", "--dtype", "--no-verify", "--json"]),

@@ -102,18 +102,58 @@ fn inspect_has_a_row_per_block() {
         lines[0].contains("llama, 2 blocks, width 64, 4 query heads in 2 groups, ffn 80, vocabulary 128"),
         "{table}"
     );
+    assert!(lines.iter().skip(1).all(|line| line.chars().count() <= 120), "{table}");
     assert!(lines[lines.len() - 2].starts_with("0 ") && lines[lines.len() - 1].starts_with("1 "), "{table}");
     assert!(std::fs::read_to_string(page).unwrap().trim_end().ends_with("</html>"));
     let report = pare(["inspect", &model, "--text", &text, "--json"]).json();
     let blocks = report["redundancy"].as_array().unwrap();
     assert_eq!(blocks.len(), 2);
     for block in blocks {
-        assert_eq!(
-            keys(block),
-            ["attention_influence", "block_influence", "ffn_influence", "group_spread", "idle_channels"]
-        );
+        let shares = [
+            "channel_correlation",
+            "effective_channels",
+            "effective_rank",
+            "energy_entropy",
+            "head_correlation",
+            "idle_channels",
+            "mergeable_channels",
+            "nuclear_norm",
+        ];
+        let mut all =
+            [&shares[..], &["attention_influence", "block_influence", "ffn_influence", "group_spread"]].concat();
+        all.sort_unstable();
+        assert_eq!(keys(block), all);
+        for share in shares {
+            assert!((0.0..=1.0).contains(&block[share].as_f64().unwrap()), "{share}: {block}");
+        }
         assert!((0.0..=2.0).contains(&block["block_influence"].as_f64().unwrap()));
-        assert!((0.0..1.0).contains(&block["idle_channels"].as_f64().unwrap()));
+    }
+    assert_eq!(report["curves"], json!([]));
+}
+
+#[test]
+fn inspect_measures_curves_when_asked() {
+    let tiny = Tiny::new();
+    let (model, text, page) = (tiny.name(), tiny.write("a.txt", story(900, 1)), tiny.path("page.html"));
+    let inspect = ["inspect", &model, "--text", &text, "--curve"];
+    let table = pare([&inspect[..], &["--report", &page]].concat()).succeeds();
+    let (_, losses) = table.split_once("KL mean, nats").unwrap();
+    let rows: Vec<Vec<&str>> = losses.lines().skip(2).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["block", "10%", "25%", "50%", "ffn", "whole"]);
+    assert_eq!((rows.len(), rows[2].len()), (3, 6), "{table}");
+    assert!(std::fs::read_to_string(page).unwrap().contains(">Distortion curves<"));
+    let report = pare([&inspect[..], &["--json"]].concat()).json();
+    for (curve, row) in report["curves"].as_array().unwrap().iter().zip(&rows[1..]) {
+        assert_eq!(keys(curve), ["channels", "dropped"]);
+        let points = curve["channels"].as_array().unwrap();
+        assert_eq!(
+            points.iter().map(|point| point["removed_channels"].as_u64().unwrap()).collect::<Vec<_>>(),
+            [8, 20, 40, 80]
+        );
+        let losses = points.iter().map(|point| &point["kl_mean"]).chain([&curve["dropped"]]);
+        for (loss, cell) in losses.zip(&row[1..]) {
+            assert_eq!(format!("{:.4}", loss.as_f64().unwrap()), *cell);
+        }
     }
 }
 
