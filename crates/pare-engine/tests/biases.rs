@@ -4,8 +4,9 @@ use crate::tiny::{bits, bundle, logits, sequences, work};
 use crate::written::{shrunk, there_and_back};
 use pare_engine::bundle::Bundle;
 use pare_engine::export::{Export, Target};
-use pare_engine::prove::check;
+use pare_engine::prove::{Job, check, record};
 use pare_engine::recipe::Recipe;
+use pare_engine::text::Text;
 use pare_engine::write::{WriteAs, allows_bias, other_family, write_directory};
 use pare_format::config::Family;
 use pare_format::safetensors::Dtype;
@@ -55,6 +56,30 @@ fn qwen2_and_mistral_with_new_biases_are_written_as_llama() {
             assert!(note.contains(&format!("{family} has no place")) && note.contains("written as llama"), "{note}");
             assert_eq!(other_family(&after.config, &recipe), None);
         }
+    }
+}
+
+#[test]
+fn the_record_says_of_which_family_the_result_is() {
+    let (pool, folder) = (Pool::new(2), tempfile::tempdir().unwrap());
+    let calibration = Text { sequences: sequences(6, 40, 128, 4), origin: "test".into() };
+    let recipe = Recipe::parse("test.toml", EVEN).unwrap();
+    for (family, says) in [("qwen2", true), ("llama-tied", false)] {
+        let before = bundle(family, folder.path());
+        let write_as = WriteAs::Type(Dtype::F32);
+        let job = Job {
+            bundle: &before,
+            recipe: &recipe,
+            keep: 0.6,
+            calibration: &calibration,
+            seed: 0,
+            write_as,
+            resumable: false,
+        };
+        let output = OutputDir::create(folder.path().join(format!("{family}-record")), false).unwrap();
+        let made = job.run(&output, work(&pool)).unwrap();
+        let notes = record(&job, &made, None)["notes"].to_string();
+        assert_eq!(notes.contains("written as llama"), says, "{family}: {notes}");
     }
 }
 
