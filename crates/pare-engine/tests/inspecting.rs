@@ -131,8 +131,7 @@ fn the_ends_of_a_curve_are_what_models_without_the_part_do() {
     let measured = &text(&model)[..3];
     for block in [0, 3] {
         let without = |edit| {
-            let changed = model.clone();
-            changed.apply(&Plan { edits: vec![edit] }).unwrap();
+            let changed = model.apply(&Plan { edits: vec![edit] }).unwrap();
             divergence(&model, &changed, measured)
         };
         let (ffn, whole) = (without(Edit::DropFfn { block }), without(Edit::DropBlock { block }));

@@ -135,7 +135,7 @@ pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) texts: Texts,
     /// Measure what the answers lose when a part of one block alone leaves: 10, 25, 50, 100 % of its FFN channels, the block. Takes
-    /// MINUTES for smollm2-135m on 2 cores, and grows with the size of the model times its blocks
+    /// 5 minutes of processor time for smollm2-135m, and grows with the size of the model times its blocks
     #[arg(long)]
     pub(crate) curve: bool,
     /// Write an HTML report here

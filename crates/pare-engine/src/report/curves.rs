@@ -61,8 +61,11 @@ fn step(kl: f64) -> usize {
     STEPS.iter().take_while(|&&begin| kl >= begin).count()
 }
 
+/// How dark each step is: with a gap in the middle, so that text is readable on both sides of it.
+const SHADES: [f64; STEPS.len() + 1] = [0.0, 0.08, 0.18, 0.3, 0.6, 0.72, 0.84, 0.94];
+
 fn shade(step: usize) -> String {
-    format!("{:.2}", 0.92 * step as f64 / STEPS.len() as f64)
+    format!("{:.2}", SHADES[step])
 }
 
 fn shown(kl: Option<f64>) -> String {
@@ -197,7 +200,7 @@ mod tests {
     fn shades_rise_with_the_divergence_and_turn_the_text() {
         assert_eq!([0.0, 0.0009, 0.001, 0.02, 0.5, 1.0, 50.0].map(step), [0, 0, 1, 3, 6, 7, 7]);
         let shades: Vec<f64> = (0..=STEPS.len()).map(|step| shade(step).parse().unwrap()).collect();
-        assert!(shades[0] == 0.0 && shades.windows(2).all(|pair| pair[0] + 0.1 < pair[1]), "{shades:?}");
+        assert!(shades[0] == 0.0 && shades.windows(2).all(|pair| pair[0] + 0.07 < pair[1]), "{shades:?}");
         let map = draw(&inspected().curves).unwrap();
         let cells: Vec<&Cell> = map.rows.iter().flat_map(|row| &row.cells).collect();
         assert!(cells.iter().any(|cell| cell.dark) && cells.iter().any(|cell| !cell.dark));
