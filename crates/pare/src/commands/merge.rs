@@ -23,12 +23,12 @@ const BASELINE: &str = "average";
 
 pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let method = find(&arguments.method).map_err(Error::from)?;
-    let settings = Settings::default();
-    (method.build)(&settings).and_then(|method| method.check(arguments.size)).map_err(Error::from)?;
     let (first, second) = (open(&arguments.first, work)?, open(&arguments.second, work)?);
     if let Some(remark) = check(&first, &second, arguments.size)? {
         show::remark(&format!("warning: {remark}"));
     }
+    let settings = Settings::default();
+    (method.build)(&settings).and_then(|method| method.check(arguments.size)).map_err(Error::from)?;
     let texts = &arguments.texts;
     let inputs = [Some(&first.path), Some(&second.path), texts.text.as_ref(), texts.held_out.as_ref()];
     refuse_inputs(&arguments.output, inputs.into_iter().flatten())?;
