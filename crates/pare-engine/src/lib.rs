@@ -11,6 +11,7 @@ pub mod compare;
 mod error;
 pub mod evaluate;
 pub mod export;
+mod finite;
 pub mod generate;
 pub mod hub;
 pub mod inspect;
@@ -31,3 +32,4 @@ pub mod verify;
 pub mod write;
 
 pub use error::{Error, is_bad_file};
+pub use finite::refuse_not_finite;

@@ -6,6 +6,7 @@
 mod block;
 pub(crate) mod curve;
 mod measure;
+mod possible;
 mod prepare;
 mod quotas;
 mod reader;
@@ -92,17 +93,16 @@ fn all_weights(model: &Model) -> u64 {
     model.blocks.iter().map(projection_weights).sum()
 }
 
-/// Refuses what [`shrink`] would refuse before it looks at the calibration text.
+/// Refuses what [`shrink`] would refuse for the sizes of the model alone, whatever the calibration text.
 ///
 /// # Errors
-/// A `keep` that the recipe cannot reach.
+/// A `keep` that the recipe cannot reach; a matrix of any block that a pattern, a rank or a block type of the recipe does not fit; a model
+/// that a rewrite does not serve. What a rewrite leaves of a model is not known here: [`shrink`] looks at it before the first block.
 pub fn check(model: &Model, recipe: &Recipe, keep: f64) -> Result<(), Error> {
     let prepared = Prepared::new(model, recipe, keep, 0, all_weights(model))?;
-    // Single weights have no floor that could be in the way, and are too many to try.
-    if prepared.cuts.iter().all(|cut| cut.cut.grain != Grain::Weight) {
-        prepared.quotas(&prepared.flat_scores(), &mut Nothing)?;
-    }
-    Ok(())
+    prepared.check_rewrites(model)?;
+    let quotas = prepared.check_shares()?;
+    if prepared.sees_sizes() { prepared.check_sizes(model, &quotas) } else { Ok(()) }
 }
 
 impl Prepared<'_> {
@@ -232,9 +232,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
     let (base, notes) = rewritten(model, request, work)?;
     let model = &base;
     let prepared = Prepared::new(model, request.recipe, request.keep, request.seed, whole)?;
-    if prepared.cuts.iter().all(|cut| cut.cut.grain != Grain::Weight) {
-        prepared.quotas(&prepared.flat_scores(), &mut Nothing)?;
-    }
+    prepared.check_sizes(model, &prepared.check_shares()?)?;
     let decided = prepared.decide(model, request, work)?;
     let mut shrunk = Shrunk {
         model: model.clone(),

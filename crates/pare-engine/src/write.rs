@@ -18,6 +18,8 @@ use pare_format::safetensors::write::{SafetensorsWriter, TensorSpec};
 use pare_format::write::OutputDir;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::sparse::SparseType;
+use pare_methods::card::Grain;
+use pare_methods::encode;
 use pare_methods::select::Compare;
 use pare_model::model::Model;
 use pare_model::site::Projection;
@@ -117,6 +119,36 @@ impl WriteAs {
     /// Whether it is one of the forms of docs/FORMAT.md, which only pare reads.
     pub fn is_own(self) -> bool {
         matches!(self, Self::Kept | Self::Blocks(_) | Self::Sparse(..))
+    }
+}
+
+impl WriteAs {
+    /// Refuses zeros to be left out that neither `recipe` makes nor `model` has, before the work.
+    ///
+    /// # Errors
+    /// The first projection of the model, with what is in the way.
+    pub fn check(self, model: &Model, recipe: &Recipe, work: Work<'_>) -> Result<(), Error> {
+        let Self::Sparse(pattern, ty) = self else { return Ok(()) };
+        let wanted = match pattern {
+            Pattern::TwoOfFour => Compare::TwoOfFour,
+            Pattern::EightRows => Compare::EightRows,
+        };
+        let cuts = recipe.cut.iter().any(|cut| cut.grain == Grain::Weight && cut.compare == wanted);
+        // What an encoding that makes several matrices of one does to their zeros is its own affair.
+        let makes = |entry: &encode::Entry| entry.removes && entry.composes;
+        let encodes = recipe.encode.iter().any(|step| {
+            encode::find(&step.method).is_ok_and(|entry| makes(entry) || (entry.removes && step.compare == wanted))
+        });
+        let first = model.blocks.iter().flat_map(|block| block.linears()).next();
+        match first {
+            Some((projection, linear)) if !cuts && !encodes => forms::has_pattern(
+                &format!("--dtype {} with recipe {}: {projection} of the first block", self.name(), recipe.name),
+                linear.weight.as_ref(),
+                (pattern, ty),
+                work,
+            ),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -89,6 +89,11 @@ fn suggestion(nearest: Option<&'static str>) -> String {
     }
 }
 
+/// A share or a count as people write it: six digits, without what the arithmetic added behind them.
+pub fn shown(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
 /// How numbers failed.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -133,4 +138,17 @@ pub enum NumericCause {
         /// Which decomposition.
         what: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_arithmetic_adds_is_not_shown() {
+        let values = [1.0 - 0.7, 1.0 - 0.9, 5_529.599_999_999_998, 0.25, -0.0, 123_456_789.0, 1e-9];
+        let written: Vec<String> = values.iter().map(|value| shown(*value).to_string()).collect();
+        assert_eq!(written, ["0.3", "0.1", "5529.6", "0.25", "-0", "123457000", "0.000000001"]);
+        assert!(shown(f64::NAN).is_nan() && shown(f64::INFINITY) == f64::INFINITY);
+    }
 }

@@ -1,7 +1,7 @@
 //! Two thin matrices for one.
 
 use crate::check;
-use crate::error::{MethodError, NumericCause};
+use crate::error::{MethodError, NumericCause, shown};
 use crate::linalg;
 use pare_model::matrix::Matrix;
 use pare_model::site::Site;
@@ -9,10 +9,10 @@ use pare_model::storage::{Dense, LowRank};
 use pare_model::weight::Weight;
 use std::sync::Arc;
 
-/// The rank that is asked for, or the largest whose factors are at most the share `keep` of the matrix, and at least 1.
+/// The rank that is asked for, or the largest whose factors are at most the share `keep` of the matrix.
 ///
 /// # Errors
-/// `Params` for a rank that the matrix cannot have.
+/// `Params` for a rank that the matrix cannot have, and for a `keep` that does not pay for one direction.
 pub(crate) fn rank(asked: Option<usize>, keep: f64, [out, width]: [usize; 2]) -> Result<usize, MethodError> {
     let most = out.min(width);
     if let Some(rank) = asked {
@@ -22,9 +22,25 @@ pub(crate) fn rank(asked: Option<usize>, keep: f64, [out, width]: [usize; 2]) ->
         }
         return Ok(rank);
     }
-    let fits = keep * (out as f64 * width as f64) / (out + width).max(1) as f64;
+    let (whole, one) = (out as f64 * width as f64, (out + width).max(1) as f64);
     // The share of a product of small counts can fall just short of a whole number.
-    Ok(((fits + 1e-9).floor() as usize).clamp(1, most.max(1)))
+    let paid = (keep * whole / one + 1e-9).floor() as usize;
+    // A single row or column is no smaller as a product: it has one direction, whatever is asked.
+    if paid == 0 && one < whole {
+        let least = (1e4 * one / whole).ceil() / 1e4;
+        let why =
+            format!("{} of a [{out}, {width}] matrix, whose strongest direction alone takes {least}", shown(keep));
+        return Err(MethodError::Params { key: "keep", why });
+    }
+    Ok(paid.clamp(1, most.max(1)))
+}
+
+/// Refuses what [`encoded`] would refuse of a matrix of this `[out, in]`.
+///
+/// # Errors
+/// As [`rank`].
+pub(crate) fn fits(asked: Option<usize>, keep: f64, shape: [usize; 2]) -> Result<(), MethodError> {
+    if asked.is_none() && keep == 1.0 { Ok(()) } else { rank(asked, keep, shape).map(|_| ()) }
 }
 
 /// `A` `[out, R]` and `B` `[R, in]` with `A B diag(scale)` nearest to `W diag(scale)`, by the eigenvectors of the smaller side.
@@ -152,7 +168,10 @@ mod tests {
     #[test]
     fn the_largest_rank_that_fits() {
         let rank = |asked, keep| rank(asked, keep, [6, 3]);
-        assert_eq!([0.0, 0.5, 1.0].map(|keep| rank(None, keep).unwrap()), [1, 1, 2], "9 numbers a rank, of 18");
+        assert_eq!([0.5, 0.99, 1.0].map(|keep| rank(None, keep).unwrap()), [1, 1, 2], "9 numbers a rank, of 18");
+        let message = rank(None, 0.45).unwrap_err().to_string();
+        assert_eq!(message, "parameter keep: 0.45 of a [6, 3] matrix, whose strongest direction alone takes 0.5");
+        assert_eq!(super::rank(None, 0.1, [5, 1]), Ok(1));
         assert_eq!(super::rank(None, 0.3, [20, 20]).unwrap(), 3, "120 of 400");
         assert_eq!(rank(Some(3), 0.1), Ok(3));
         let message = rank(Some(4), 1.0).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use crate::allocate::{Measure, Row, check};
 use crate::check::not_finite;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -26,6 +26,7 @@ impl Budget {
         let cheapest = rows.iter().map(|row| row.unit_cost).min().unwrap_or(0);
         let target = keep * whole as f64;
         if target + 0.5 * (cheapest as f64) < least as f64 {
+            let (keep, target) = (shown(keep), shown(target));
             let why = format!("{keep} of {whole} parameters is {target}, but the floors keep {least}");
             return Err(MethodError::Params { key: "keep", why });
         }

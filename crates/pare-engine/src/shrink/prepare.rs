@@ -8,6 +8,7 @@ use pare_methods::allocate::{self, Allocate};
 use pare_methods::card::Grain;
 use pare_methods::compensate::{self, Build, Compensate, Restore};
 use pare_methods::encode::Task;
+use pare_methods::error::shown;
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
 use pare_methods::{encode, rewrite, score};
@@ -129,7 +130,8 @@ impl<'a> Prepared<'a> {
                 true => (together, recipe.cut[0].share * missing),
                 false => (reachable(&candidates), cut.share * missing),
             };
-            let own = own_share(&format!("the cut of {:?} units", cut.grain), removed, reachable, keep)?;
+            let what = format!("the cut of {:?} units", cut.grain);
+            let own = own_share(&what, removed, reachable, (keep, recipe.rewrite.is_empty()))?;
             check_pattern(cut.compare, own, keep)?;
             prepared.cuts.push(prepare_cut(cut, candidates, own, seed)?);
         }
@@ -151,7 +153,8 @@ impl<'a> Prepared<'a> {
                         .sum();
                     // What the cuts leave of what it serves, when they take evenly.
                     let reachable = served as f64 * (1.0 - cut * missing / left.max(1) as f64);
-                    own_share(&step.method, step.share * missing, reachable as u64, keep)?
+                    let alone = recipe.cut.is_empty() && recipe.rewrite.is_empty();
+                    own_share(&step.method, step.share * missing, reachable as u64, (keep, alone))?
                 }
             };
             if entry.removes {
@@ -165,10 +168,13 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn own_share(what: &str, removed: f64, reachable: u64, keep: f64) -> Result<f64, Error> {
+/// What share of `reachable` weights stays; `alone`: what is reachable does not depend on `keep`.
+fn own_share(what: &str, removed: f64, reachable: u64, (keep, alone): (f64, bool)) -> Result<f64, Error> {
     if removed > 0.0 && removed >= reachable as f64 {
+        let least = (1e4 * (1.0 - reachable as f64 * (1.0 - keep) / removed)).ceil() / 1e4;
+        let larger = if alone { format!("a larger keep (more than {least})") } else { "a larger keep".to_owned() };
         let why = format!(
-            "it asks {what} to remove {removed:.0} weights, and they hold {reachable}; a recipe with more kinds of cut, or a larger keep, is needed"
+            "it asks {what} to remove {removed:.0} weights, and they hold {reachable}; a recipe with more kinds of cut, or {larger}, is needed"
         );
         return Err(Error::Keep { keep, why });
     }
@@ -177,7 +183,7 @@ fn own_share(what: &str, removed: f64, reachable: u64, keep: f64) -> Result<f64,
 
 fn check_pattern(compare: Compare, own: f64, keep: f64) -> Result<(), Error> {
     if matches!(compare, Compare::TwoOfFour | Compare::FourOfEight) && (own - 0.5).abs() > 1e-6 {
-        let why = format!("the recipe's pattern keeps half of the weights that it compares, not {own}");
+        let why = format!("the recipe's pattern keeps half of the weights that it compares, not {}", shown(own));
         return Err(Error::Keep { keep, why });
     }
     Ok(())

@@ -48,7 +48,7 @@ impl Prepared<'_> {
     }
 
     /// An allocation speaks of the share of its own units; the user knows the option that it came from.
-    fn told_of_option(&self, error: MethodError) -> Error {
+    pub(super) fn told_of_option(&self, error: MethodError) -> Error {
         match error {
             MethodError::Params { key: "keep", why } => {
                 Error::Keep { keep: self.asked, why: format!("of the units that can be cut, {why}") }

@@ -204,6 +204,19 @@ impl<'a> Split<'a, '_> {
     }
 }
 
+/// Refuses a weight that has not the pattern, or that would not become smaller by it; `name` is for the message.
+///
+/// # Errors
+/// Where it breaks the pattern.
+pub(super) fn has_pattern(
+    name: &str,
+    weight: &dyn Weight,
+    (pattern, ty): (Pattern, SparseType),
+    work: Work<'_>,
+) -> Result<(), Error> {
+    Found::of(name, weight, pattern, ty, work.pool).map(|_| ())
+}
+
 fn form_name(pattern: Pattern) -> &'static str {
     match pattern {
         Pattern::TwoOfFour => "2of4",

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(Global.allocate(0.5, &rows, &mut Unmeasured).unwrap(), [2, 1]);
         assert_eq!(Global.allocate(2.0 / 6.0, &rows, &mut Unmeasured).unwrap(), [2, 0]);
         let message = Global.allocate(0.1, &rows, &mut Unmeasured).unwrap_err().to_string();
-        assert_eq!(message, "parameter keep: 0.1 of 6 parameters is 0.6000000000000001, but the floors keep 2");
+        assert_eq!(message, "parameter keep: 0.1 of 6 parameters is 0.6, but the floors keep 2");
     }
 
     #[test]

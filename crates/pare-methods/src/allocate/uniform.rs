@@ -12,7 +12,7 @@
 
 use super::{Allocate, Entry, Measure, Row, check};
 use crate::card::Card;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
 
 /// See the head of this file.
 pub(super) const ENTRY: Entry = Entry {
@@ -44,7 +44,7 @@ impl Allocate for Uniform {
             if quota < row.floor {
                 return row.wrong(
                     "keep",
-                    format_args!("{keep} of {units} units is {quota}, but at least {} must stay", row.floor),
+                    format_args!("{} of {units} units is {quota}, but at least {} must stay", shown(keep), row.floor),
                 );
             }
             Ok(quota)

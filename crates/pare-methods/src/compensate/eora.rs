@@ -89,15 +89,21 @@ pub struct Eora {
 }
 
 impl Restore for Eora {
+    fn fits(&self, shape: [usize; 2]) -> Result<(), MethodError> {
+        low_rank::rank(Some(self.rank), 1.0, shape)?;
+        if self.storage == Factors::Q8 && !shape[1].is_multiple_of(BlockType::Q8_0.values_per_block()) {
+            let why = format!("q8_0 for factors of {} inputs, expected a multiple of 32", shape[1]);
+            return Err(MethodError::Params { key: "type", why });
+        }
+        Ok(())
+    }
+
     fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError> {
         let after = lost.check()?;
         let [out, width] = after.shape();
         let gram = check::stat(stats, lost.site, Stat::Gram, width * width)?;
-        let rank = low_rank::rank(Some(self.rank), 1.0, after.shape())?;
-        if self.storage == Factors::Q8 && !width.is_multiple_of(BlockType::Q8_0.values_per_block()) {
-            let why = format!("q8_0 for factors of {width} inputs, expected a multiple of 32");
-            return Err(MethodError::Params { key: "type", why });
-        }
+        self.fits(after.shape())?;
+        let rank = self.rank;
         let change = lost.before.data().iter().zip(after.data()).map(|(&a, &b)| f64::from(a) - f64::from(b));
         let change: Vec<f64> = change.collect();
         let error_before = distortion::mean(&distortion::per_row(gram, lost.before, &after));

@@ -166,6 +166,15 @@ pub trait Restore: Send + Sync {
     /// # Errors
     /// A missing statistic, sizes that disagree, a Gram matrix that no damping makes positive definite.
     fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError>;
+
+    /// Refuses what [`Restore::restore`] would refuse of a matrix of this `[out, in]` for its sizes alone, before anything is observed.
+    ///
+    /// # Errors
+    /// `Params` for a parameter that the sizes do not allow.
+    fn fits(&self, shape: [usize; 2]) -> Result<(), MethodError> {
+        let _ = shape;
+        Ok(())
+    }
 }
 
 /// What a repair repairs, and how it is built; an error is a parameter that it does not read, or out of its range.

@@ -18,6 +18,7 @@ use crate::check;
 use crate::distortion;
 use crate::error::MethodError;
 use crate::low_rank;
+use crate::select::Compare;
 use pare_kernels::pool::Pool;
 use pare_model::stats::{Stat, Stats};
 
@@ -55,6 +56,10 @@ pub struct ActivationSvd {
 impl Encode for ActivationSvd {
     fn is_single_threaded(&self) -> bool {
         true
+    }
+
+    fn fits(&self, shape: [usize; 2], keep: f64, _: Compare) -> Result<(), MethodError> {
+        low_rank::fits(self.rank, keep, shape)
     }
 
     fn encode(&self, task: &Task<'_>, stats: &Stats, _: &Pool) -> Result<Encoded, MethodError> {

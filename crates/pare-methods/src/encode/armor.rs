@@ -21,7 +21,8 @@ use super::{Encode, Encoded, Entry, Info, Task};
 use crate::card::Card;
 use crate::check;
 use crate::distortion;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
+use crate::select::Compare;
 use crate::wrapping::Wrapping;
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::panels::PanelType;
@@ -73,16 +74,14 @@ pub struct Armor {
 }
 
 impl Encode for Armor {
-    fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
-        task.check()?;
-        let ([out, width], b) = (task.weight.shape(), self.block);
-        let squares = check::stat(stats, task.site, Stat::MeanSquare, width)?;
-        if task.keep == 1.0 {
-            let info = Info { damping: None, error: Some(0.0) };
-            return Ok(Encoded { weight: Arc::new(Dense(task.weight.clone())), info });
+    fn fits(&self, [out, width]: [usize; 2], keep: f64, _: Compare) -> Result<(), MethodError> {
+        let b = self.block;
+        if keep == 1.0 {
+            return Ok(());
         }
-        if (task.keep - 0.5).abs() > 1e-6 {
-            return Err(MethodError::Params { key: "keep", why: format!("{} of a core that keeps 0.5", task.keep) });
+        if (keep - 0.5).abs() > 1e-6 {
+            let why = format!("{} of a core that keeps 0.5", shown(keep));
+            return Err(MethodError::Params { key: "keep", why });
         }
         if !(out.is_multiple_of(b) && width.is_multiple_of(b)) {
             return Err(MethodError::Unsupported {
@@ -91,6 +90,18 @@ impl Encode for Armor {
                 why: "a parameter block must divide outputs and inputs",
             });
         }
+        Ok(())
+    }
+
+    fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
+        task.check()?;
+        let ([out, width], b) = (task.weight.shape(), self.block);
+        let squares = check::stat(stats, task.site, Stat::MeanSquare, width)?;
+        if task.keep == 1.0 {
+            let info = Info { damping: None, error: Some(0.0) };
+            return Ok(Encoded { weight: Arc::new(Dense(task.weight.clone())), info });
+        }
+        self.fits([out, width], task.keep, task.compare)?;
         let values: Vec<f64> = task.weight.data().iter().map(|&value| f64::from(value)).collect();
         check::finite(task.site, "sum of squares", &[values.iter().map(|value| value * value).sum()])?;
         let (scaled, [rows, columns]) = normalised(values, width);

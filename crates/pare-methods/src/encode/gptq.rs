@@ -15,6 +15,7 @@ use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
 use crate::rounding::{Effort, Form, Rounder};
+use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::pool::Pool;
@@ -72,13 +73,16 @@ impl Encode for Gptq {
         Some(self.ty)
     }
 
+    fn fits(&self, [_, columns]: [usize; 2], _: f64, _: Compare) -> Result<(), MethodError> {
+        super::whole_blocks(ENTRY.card.name, self.ty, columns)
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
+        self.fits(task.weight.shape(), task.keep, task.compare)?;
         let ([rows, columns], site) = (task.weight.shape(), task.site);
         let gram = check::stat(stats, site, Stat::Gram, columns * columns)?;
         let form = Form::new(gram, columns, self.damping).map_err(|cause| MethodError::Numeric { site, cause })?;
-        let no_blocks = || super::no_blocks("gptq", self.ty, columns);
-        Rounder::new(&form, self.ty, self.effort).ok_or_else(no_blocks)?;
         let row_bytes = columns / self.ty.values_per_block() * self.ty.bytes_per_block();
         let mut bytes = vec![0; rows * row_bytes];
         // Rows do not look at each other: threads take a few at a time, and their errors are added in order.
@@ -94,7 +98,8 @@ impl Encode for Gptq {
         });
         let errors = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1);
         let error: f64 = errors.sum();
-        let stored = super::stored(self.ty, task.weight.shape(), bytes).ok_or_else(no_blocks)?;
+        let stored = super::stored(self.ty, task.weight.shape(), bytes);
+        let stored = stored.ok_or_else(|| super::no_blocks(ENTRY.card.name, self.ty, columns))?;
         let info = Info { damping: Some(form.damping()), error: Some(error / rows.max(1) as f64) };
         Ok(Encoded { weight: Arc::new(stored), info })
     }
@@ -103,7 +108,6 @@ impl Encode for Gptq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::select::Compare;
     use pare_model::matrix::Matrix;
     use pare_model::site::{Point, Site};
 

@@ -96,6 +96,15 @@ pub trait Encode: Send + Sync {
         false
     }
 
+    /// Refuses what [`Encode::encode`] would refuse of a matrix of this `[out, in]` for its sizes alone, before anything is observed.
+    ///
+    /// # Errors
+    /// `Params` for a `keep` or a parameter that the sizes do not allow, `Unsupported` for a shape that the storage cannot hold.
+    fn fits(&self, shape: [usize; 2], keep: f64, compare: Compare) -> Result<(), MethodError> {
+        let _ = (shape, keep, compare);
+        Ok(())
+    }
+
     /// What all matrices can share that read the `width` inputs observed at `site`; none when there is nothing worth keeping.
     ///
     /// # Errors
@@ -183,6 +192,11 @@ fn block_type(name: &str) -> Result<BlockType, MethodError> {
 fn no_blocks(method: &'static str, ty: BlockType, columns: usize) -> MethodError {
     let what = format!("rows of {columns} in {}", ty.name());
     MethodError::Unsupported { method, what, why: "they are no whole number of blocks" }
+}
+
+/// Refuses rows that are no whole number of blocks.
+fn whole_blocks(method: &'static str, ty: BlockType, columns: usize) -> Result<(), MethodError> {
+    if columns.is_multiple_of(ty.values_per_block()) { Ok(()) } else { Err(no_blocks(method, ty, columns)) }
 }
 
 /// A matrix in the bytes of its blocks.

@@ -15,6 +15,7 @@ use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
 use crate::linalg;
+use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::pool::Pool;
@@ -84,15 +85,20 @@ impl Encode for RoundNearest {
         }
     }
 
+    fn fits(&self, [_, columns]: [usize; 2], _: f64, _: Compare) -> Result<(), MethodError> {
+        match self {
+            Self::Blocks(ty) => super::whole_blocks(ENTRY.card.name, *ty, columns),
+            Self::Grid { .. } => Ok(()),
+        }
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, _: &Pool) -> Result<Encoded, MethodError> {
         task.check()?;
+        self.fits(task.weight.shape(), task.keep, task.compare)?;
         let ([rows, columns], site) = (task.weight.shape(), task.site);
         let weight: Arc<dyn Weight> = match *self {
             Self::Blocks(ty) => {
-                let none = || super::no_blocks("round-nearest", ty, columns);
-                if !columns.is_multiple_of(ty.values_per_block()) {
-                    return Err(none());
-                }
+                let none = || super::no_blocks(ENTRY.card.name, ty, columns);
                 let mut bytes = vec![0; rows * columns / ty.values_per_block() * ty.bytes_per_block()];
                 ty.encode(task.weight.data(), &mut bytes);
                 Arc::new(super::stored(ty, [rows, columns], bytes).ok_or_else(none)?)

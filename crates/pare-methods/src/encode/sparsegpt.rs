@@ -21,7 +21,7 @@
 use super::{Encode, Encoded, Entry, Info, Prepared, Task};
 use crate::card::Card;
 use crate::check;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
 use crate::grid::Grid;
 use crate::linalg;
 use crate::obs::Factor;
@@ -87,6 +87,19 @@ pub struct SparseGpt {
 }
 
 impl Encode for SparseGpt {
+    fn fits(&self, [_, columns]: [usize; 2], keep: f64, compare: Compare) -> Result<(), MethodError> {
+        let Some(m) = group_of(compare).filter(|_| keep < 1.0) else { return self.check_grid(columns) };
+        if (keep - 0.5).abs() > 1e-6 {
+            let why = format!("{} of a pattern that keeps 0.5", shown(keep));
+            return Err(MethodError::Params { key: "keep", why });
+        }
+        let sizes = [("block", self.block), ("group", self.grid.map_or(m, |grid| grid.group()))];
+        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| !size.is_multiple_of(m)) {
+            return Err(MethodError::Params { key, why: format!("{size}, expected whole groups of {m}") });
+        }
+        self.check_grid(columns)
+    }
+
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
         self.check(task)?;
         let factor = Factor::new(task.site, task.weight.cols(), stats, self.damping)?;
@@ -123,21 +136,13 @@ impl Encode for SparseGpt {
 impl SparseGpt {
     fn check(&self, task: &Task<'_>) -> Result<(), MethodError> {
         task.check()?;
-        let Some(m) = group_of(task.compare).filter(|_| task.keep < 1.0) else { return self.check_grid(task) };
-        if (task.keep - 0.5).abs() > 1e-6 {
-            return Err(MethodError::Params { key: "keep", why: format!("{} of a pattern that keeps 0.5", task.keep) });
-        }
-        let sizes = [("block", self.block), ("group", self.grid.map_or(m, |grid| grid.group()))];
-        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| !size.is_multiple_of(m)) {
-            return Err(MethodError::Params { key, why: format!("{size}, expected whole groups of {m}") });
-        }
-        self.check_grid(task)
+        self.fits(task.weight.shape(), task.keep, task.compare)
     }
 
-    fn check_grid(&self, task: &Task<'_>) -> Result<(), MethodError> {
-        match self.grid.and_then(|grid| grid.blocks().filter(|_| !task.weight.cols().is_multiple_of(grid.group()))) {
+    fn check_grid(&self, columns: usize) -> Result<(), MethodError> {
+        match self.grid.and_then(|grid| grid.blocks()) {
             None => Ok(()),
-            Some(name) => Err(super::no_blocks(ENTRY.card.name, super::block_type(name)?, task.weight.cols())),
+            Some(name) => super::whole_blocks(ENTRY.card.name, super::block_type(name)?, columns),
         }
     }
 

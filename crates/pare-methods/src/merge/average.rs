@@ -50,10 +50,7 @@ impl Average {
 impl Merge for Average {
     fn merge(&self, pair: &Pair<'_>, size: f64, _: &Joints) -> Result<Merged, MethodError> {
         pair.check()?;
-        if size != 1.0 {
-            let why = format!("{size}, but average merges every channel with that of its number: expected 1");
-            return Err(MethodError::Params { key: "size", why });
-        }
+        self.check(size)?;
         let mut block = with_middle_norms(pair);
         for projection in Projection::ALL {
             let (Some(linear), Some(other)) = (block.linear_mut(projection), pair.second.linear(projection)) else {
@@ -66,6 +63,14 @@ impl Merge for Average {
             *linear = Linear { weight: Arc::new(Dense(matrix)), bias };
         }
         Ok(Merged { block, info: Info::default() })
+    }
+
+    fn check(&self, size: f64) -> Result<(), MethodError> {
+        if size != 1.0 {
+            let why = format!("{size}, but average merges every channel with that of its number: expected 1");
+            return Err(MethodError::Params { key: "size", why });
+        }
+        Ok(())
     }
 }
 

@@ -151,6 +151,12 @@ pub trait Merge: Send + Sync {
     /// # Errors
     /// Blocks that do not fit each other, a size that it does not serve, missing moments, numbers that are not finite.
     fn merge(&self, pair: &Pair<'_>, size: f64, joints: &Joints) -> Result<Merged, MethodError>;
+
+    /// Refuses a `size` that [`Merge::merge`] would refuse, before anything is observed.
+    ///
+    /// # Errors
+    /// `Params` for a size that it does not serve.
+    fn check(&self, size: f64) -> Result<(), MethodError>;
 }
 
 /// One line of the registry.

@@ -62,9 +62,7 @@ impl Pleas {
 impl Merge for Pleas {
     fn merge(&self, pair: &Pair<'_>, size: f64, joints: &Joints) -> Result<Merged, MethodError> {
         pair.check()?;
-        if !(1.0..=2.0).contains(&size) {
-            return Err(MethodError::Params { key: "size", why: format!("{size}, expected 1..=2") });
-        }
+        self.check(size)?;
         let work = Work { pair, joints, damping: self.damping };
         let mut block = with_middle_norms(pair);
         let mut info = Info { error_before: Some(0.0), error_after: Some(0.0), ..Info::default() };
@@ -75,6 +73,13 @@ impl Merge for Pleas {
             work.ffn(part, second, size, &mut info)?;
         }
         Ok(Merged { block, info })
+    }
+
+    fn check(&self, size: f64) -> Result<(), MethodError> {
+        if !(1.0..=2.0).contains(&size) {
+            return Err(MethodError::Params { key: "size", why: format!("{size}, expected 1..=2") });
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ mod merge;
 use super::{Calibration, Entry, Rewrite, Rewritten};
 use crate::card::Card;
 use crate::check;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
 use merge::{Merger, side_by_side};
 use pare_model::model::Model;
 use pare_model::site::{Point, Site};
@@ -72,8 +72,8 @@ pub struct Flatten {
 
 impl Rewrite for Flatten {
     fn rewrite(&self, model: &Model, keep: f64, calibration: &mut dyn Calibration) -> Result<Rewritten, MethodError> {
+        self.check(model, keep)?;
         let removed = removed_blocks("flatten", model, keep)?;
-        refuse_head_norms(model)?;
         let mut result = Rewritten { model: model.clone(), notes: Vec::new() };
         // Blocks of the original that each block stands for, for people.
         let mut spans: Vec<(usize, usize)> = (0..model.blocks.len()).map(|index| (index, index)).collect();
@@ -97,6 +97,11 @@ impl Rewrite for Flatten {
             spans.remove(pair + 1);
         }
         Ok(result)
+    }
+
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError> {
+        removed_blocks("flatten", model, keep)?;
+        refuse_head_norms(model)
     }
 }
 
@@ -202,7 +207,7 @@ pub(super) fn removed_blocks(method: &'static str, model: &Model, keep: f64) -> 
     }
     let removed = ((1.0 - keep) * blocks as f64).round() as usize;
     if removed >= blocks && blocks > 0 {
-        let why = format!("{keep} of {blocks} blocks leaves none, expected at least one");
+        let why = format!("{} of {blocks} blocks leaves none, expected at least one", shown(keep));
         return Err(MethodError::Params { key: "keep", why });
     }
     let unsupported = |what: &str, why| Err(MethodError::Unsupported { method, what: what.into(), why });

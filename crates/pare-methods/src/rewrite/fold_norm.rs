@@ -47,10 +47,15 @@ pub struct FoldNorm;
 
 impl Rewrite for FoldNorm {
     fn rewrite(&self, model: &Model, keep: f64, _: &mut dyn Calibration) -> Result<Rewritten, MethodError> {
+        self.check(model, keep)?;
+        Ok(Rewritten { model: of_blocks(model)?, notes: Vec::new() })
+    }
+
+    fn check(&self, _: &Model, keep: f64) -> Result<(), MethodError> {
         if keep != 1.0 {
             return Err(MethodError::Params { key: "keep", why: format!("{keep}, expected 1: nothing is removed") });
         }
-        Ok(Rewritten { model: of_blocks(model)?, notes: Vec::new() })
+        Ok(())
     }
 }
 

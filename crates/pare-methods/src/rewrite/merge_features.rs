@@ -13,7 +13,7 @@
 use super::{Calibration, Entry, Rewrite, Rewritten};
 use crate::card::{Card, Grain};
 use crate::check;
-use crate::error::{Built, MethodError};
+use crate::error::{Built, MethodError, shown};
 use crate::settings::Settings;
 use pare_model::block::{Block, Ffn};
 use pare_model::matrix::Matrix;
@@ -73,6 +73,7 @@ fn channel_share(model: &Model, keep: f64) -> Result<f64, MethodError> {
     let share = 1.0 - (1.0 - keep) * whole as f64 / in_channels as f64;
     if share <= 0.0 {
         let least = 1.0 - in_channels as f64 / whole as f64;
+        let keep = shown(keep);
         return Err(refuse(format!("{keep}: FFN channels alone cannot give so much, expected more than {least:.3}")));
     }
     Ok(share)
@@ -96,6 +97,10 @@ impl Rewrite for MergeFeatures {
             *ffn = merged;
         }
         Ok(Rewritten { model, notes })
+    }
+
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError> {
+        channel_share(model, keep).map(|_| ())
     }
 }
 

@@ -56,6 +56,12 @@ pub trait Rewrite: Send + Sync {
     /// # Errors
     /// A `keep` that it cannot reach, a model that it does not serve, numbers that are not finite.
     fn rewrite(&self, model: &Model, keep: f64, calibration: &mut dyn Calibration) -> Result<Rewritten, MethodError>;
+
+    /// Refuses what [`Rewrite::rewrite`] would refuse for the sizes of `model` and `keep` alone, before anything is observed.
+    ///
+    /// # Errors
+    /// `Params` for a `keep` that it cannot reach, `Unsupported` for a model that it does not serve.
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError>;
 }
 
 /// One line of the registry.

@@ -80,6 +80,10 @@ impl Rewrite for NeighbourAverage {
         }
         Ok(result)
     }
+
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError> {
+        removed_blocks("neighbour-average", model, keep).map(|_| ())
+    }
 }
 
 /// The mean of two blocks of one shape; `index` is that of the first, for messages.

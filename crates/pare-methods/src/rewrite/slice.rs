@@ -20,7 +20,7 @@ use super::{Calibration, Entry, Rewrite, Rewritten, fold_norm};
 use crate::basis::{Basis, Name, dense};
 use crate::card::Card;
 use crate::check;
-use crate::error::MethodError;
+use crate::error::{MethodError, shown};
 use pare_model::block::{Block, Ffn};
 use pare_model::matrix::Matrix;
 use pare_model::model::Model;
@@ -71,6 +71,10 @@ impl Rewrite for Slice {
         ));
         Ok(Rewritten { model: sliced, notes })
     }
+
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError> {
+        kept_width(model, keep, self.multiple).map(|_| ())
+    }
 }
 
 /// The model in a basis of `kept` axes in front of every part.
@@ -110,7 +114,10 @@ pub(super) fn kept_width(model: &Model, keep: f64, multiple: usize) -> Result<Op
     }
     let kept = (keep * width as f64 / multiple as f64).round() as usize * multiple;
     match kept {
-        0 => refuse(format!("{keep} of the width {width} is less than half of {multiple}, the multiple that is kept")),
+        0 => refuse(format!(
+            "{} of the width {width} is less than half of {multiple}, the multiple that is kept",
+            shown(keep)
+        )),
         kept => Ok((keep < 1.0 && kept < width).then_some(kept)),
     }
 }

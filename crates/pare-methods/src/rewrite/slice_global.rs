@@ -59,6 +59,10 @@ impl Rewrite for SliceGlobal {
         let sliced = turned(model, kept, calibration)?;
         Ok(Rewritten { notes: notes(model, &sliced), model: sliced })
     }
+
+    fn check(&self, model: &Model, keep: f64) -> Result<(), MethodError> {
+        kept_width(model, keep, self.multiple).map(|_| ())
+    }
 }
 
 /// The model in one basis of `kept` axes.

@@ -277,3 +277,40 @@ fn armor_refuses_and_is_two_of_four() {
     });
     assert!(bytes.iter().all(|size| *size == bytes[0]), "rounds change no size: {bytes:?}");
 }
+
+#[test]
+fn what_is_refused_for_its_sizes_is_refused_before() {
+    let mut draw = Draw(8);
+    let settings = |storage: Option<&str>, rank, bits, block| Settings {
+        storage: storage.map(str::to_owned),
+        rank,
+        bits,
+        block,
+        ..Settings::default()
+    };
+    let all = [
+        settings(None, None, None, None),
+        settings(Some("q4_0"), None, None, None),
+        settings(Some("q4_k"), None, None, None),
+        settings(None, Some(9), None, None),
+        settings(None, None, Some(4), None),
+        settings(None, None, None, Some(12)),
+    ];
+    let (mut refused, mut accepted) = (0, 0);
+    for [out, width] in [[16, 64], [12, 36], [3, 256], [1, 33], [40, 1]] {
+        let weight = draw.matrix(out, width);
+        let stats = stats(&mut draw, width, 60, false);
+        for (entry, settings) in ENTRIES.iter().flat_map(|entry| all.iter().map(move |settings| (entry, settings))) {
+            let Ok(encoding) = (entry.build)(settings) else { continue };
+            for (keep, compare) in
+                COMPARES.iter().flat_map(|&compare| [0.02, 0.5, 0.8, 1.0].map(|keep| (keep, compare)))
+            {
+                let task = Task { site: SITE, weight: &weight, keep, compare };
+                let done = encoding.encode(&task, &stats, &Pool::new(1)).map(|_| ());
+                assert_eq!(encoding.fits([out, width], keep, compare), done, "{entry:?} {settings:?} {task:?}");
+                *if done.is_ok() { &mut accepted } else { &mut refused } += 1;
+            }
+        }
+    }
+    assert!(refused > 100 && accepted > 100, "{refused} {accepted}");
+}

@@ -2,14 +2,14 @@
 
 mod table;
 
-use super::{calibration, off_grid, open, verification, window};
+use super::{Given, Wanted, off_grid, open, window};
 use crate::cli::Compare;
 use crate::show;
 use anyhow::Result;
-use pare_engine::Error;
 use pare_engine::compare::{Done, Request, keeps, recipes, run as compare};
 use pare_engine::progress::Work;
 use pare_engine::report::render_comparison;
+use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{refuse_inputs, write_file_atomic};
 
 pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
@@ -20,8 +20,10 @@ pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
     let folder = &arguments.output;
     refuse_inputs(folder, [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten())?;
-    let calibration = calibration(texts, &bundle, work)?;
-    let verification = verification(texts, Some(&calibration), &bundle, work)?;
+    let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: true })?;
+    refuse_not_finite(&bundle, work)?;
+    let calibration = given.calibration(texts, &bundle, work)?;
+    let verification = given.verification(texts, Some(&calibration), &bundle, work)?;
     let request = Request {
         bundle: &bundle,
         recipes: &recipes,

@@ -4,12 +4,12 @@ use super::{off_grid, open, text};
 use crate::cli::Export as Arguments;
 use crate::show;
 use anyhow::Result;
-use pare_engine::Error;
 use pare_engine::bundle::Bundle;
 use pare_engine::export::mixed::{self, Losses, Manner, Types};
 use pare_engine::export::{Export, Target, Written};
 use pare_engine::progress::Work;
 use pare_engine::text::{Amount, Purpose, Text};
+use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{NewFile, refuse_inputs};
 
 /// The name of the target that is no single type.
@@ -87,7 +87,9 @@ fn quantise(
     say(arguments, &written)
 }
 
+/// The text to calibrate on, for a model whose numbers are finite.
 fn calibration(arguments: &Arguments, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+    refuse_not_finite(bundle, work)?;
     let length = (arguments.context as usize).min(bundle.model.architecture.context);
     let amount = Amount { sequences: arguments.calibration_windows as usize, length };
     text(arguments.text.as_deref(), Purpose::Calibration, amount, arguments.seed, bundle, work)

@@ -1,10 +1,9 @@
 //! `pare merge`: two models of one architecture into one, beside both and their plain average.
 
-use super::{open, text, verification, window};
+use super::{Given, Wanted, open, text, window};
 use crate::cli::Merge;
 use crate::show;
 use anyhow::Result;
-use pare_engine::Error;
 use pare_engine::bundle::Bundle;
 use pare_engine::merging::{Joined, Request, check, merge};
 use pare_engine::progress::Work;
@@ -12,6 +11,7 @@ use pare_engine::report::{Figures, Role};
 use pare_engine::text::{Amount, Purpose, Text, fingerprint};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::write::{WriteAs, write_directory};
+use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
 use pare_methods::merge::{ENTRIES, find};
 use pare_methods::settings::Settings;
@@ -27,6 +27,8 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     if let Some(remark) = check(&first, &second, arguments.size)? {
         show::remark(&format!("warning: {remark}"));
     }
+    let settings = Settings::default();
+    (method.build)(&settings).and_then(|method| method.check(arguments.size)).map_err(Error::from)?;
     let texts = &arguments.texts;
     let inputs = [Some(&first.path), Some(&second.path), texts.text.as_ref(), texts.held_out.as_ref()];
     refuse_inputs(&arguments.output, inputs.into_iter().flatten())?;
@@ -34,15 +36,18 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room((first.model.parameters().total as f64 * arguments.size * 4.0) as u64)?;
 
-    let calibration = match method.card.needs.is_empty() {
-        true => None,
-        false => Some(calibration(arguments, &first, &second, work)?),
+    let wanted = Wanted { calibration: !method.card.needs.is_empty(), verification: !arguments.no_verify };
+    let mut given = Given::read(texts, &first, wanted)?;
+    refuse_not_finite(&first, work)?;
+    refuse_not_finite(&second, work)?;
+    let calibration = match (given.calibration.take(), wanted.calibration) {
+        (None, true) => Some(written_by_both(arguments, &first, &second, work)?),
+        (given, _) => given,
     };
-    let held_out = match arguments.no_verify {
-        true => None,
-        false => Some(verification(texts, calibration.as_ref(), &first, work)?),
+    let held_out = match wanted.verification {
+        true => Some(given.verification(texts, calibration.as_ref(), &first, work)?),
+        false => None,
     };
-    let settings = Settings::default();
     let sequences = calibration.as_ref().map_or(&[][..], |text| &text.sequences);
     let request = Request { method, settings: &settings, size: arguments.size, calibration: sequences };
     let joined = merge(&first.model, &second.model, &request, work)?;
@@ -76,15 +81,15 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     show::print(&format!("{}written: {}\n", summary(&joined), arguments.output.display()))
 }
 
-/// The given text, or what both models write themselves, half each.
-fn calibration(arguments: &Merge, first: &Bundle, second: &Bundle, work: Work<'_>) -> Result<Text> {
+/// What both models write themselves, half each.
+fn written_by_both(arguments: &Merge, first: &Bundle, second: &Bundle, work: Work<'_>) -> Result<Text> {
     let texts = &arguments.texts;
     let windows = texts.calibration_windows as usize;
     let of = |bundle: &Bundle, sequences: usize| {
         let amount = Amount { sequences, length: window(texts, bundle) };
-        text(texts.text.as_deref(), Purpose::Calibration, amount, texts.seed, bundle, work)
+        text(None, Purpose::Calibration, amount, texts.seed, bundle, work)
     };
-    if texts.text.is_some() || windows < 2 {
+    if windows < 2 {
         return of(first, windows);
     }
     let (mut own, other) = (of(first, windows.div_ceil(2))?, of(second, windows / 2)?);

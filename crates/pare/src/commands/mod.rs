@@ -18,7 +18,7 @@ use anyhow::Result;
 use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
 use pare_engine::text::{Amount, Purpose, Text};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
     match command {
@@ -75,6 +75,46 @@ fn verification(texts: &Texts, calibration: Option<&Text>, bundle: &Bundle, work
         calibration.refuse_overlap(&text, &bundle.tokenizer)?;
     }
     Ok(text)
+}
+
+/// Which texts a command needs.
+#[derive(Clone, Copy)]
+struct Wanted {
+    calibration: bool,
+    verification: bool,
+}
+
+/// The texts that are files, read first: what is wrong with them is said before the model writes any.
+struct Given {
+    calibration: Option<Text>,
+    held_out: Option<Text>,
+}
+
+impl Given {
+    fn read(texts: &Texts, bundle: &Bundle, wanted: Wanted) -> Result<Self> {
+        let read = |file: &Option<PathBuf>, windows: u32, wanted: bool| {
+            let amount = Amount { sequences: windows as usize, length: window(texts, bundle) };
+            let file = file.as_deref().filter(|_| wanted);
+            file.map(|file| Text::from_file(file, &bundle.tokenizer, amount)).transpose()
+        };
+        let calibration = read(&texts.text, texts.calibration_windows, wanted.calibration)?;
+        let held_out = read(&texts.held_out, texts.windows, wanted.verification)?;
+        Ok(Self { calibration, held_out })
+    }
+
+    /// The text to calibrate on, written by the model when none was given.
+    fn calibration(&mut self, texts: &Texts, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+        self.calibration.take().map_or_else(|| calibration(texts, bundle, work), Ok)
+    }
+
+    /// The text to verify on, which must not overlap with `calibration`, written by the model when none was given.
+    fn verification(self, texts: &Texts, calibration: Option<&Text>, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
+        let Some(text) = self.held_out else { return verification(texts, calibration, bundle, work) };
+        if let Some(calibration) = calibration {
+            calibration.refuse_overlap(&text, &bundle.tokenizer)?;
+        }
+        Ok(text)
+    }
 }
 
 /// Tokens per window: what was asked, or the model's whole context when that is shorter.

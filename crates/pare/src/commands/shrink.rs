@@ -1,10 +1,9 @@
 //! `pare shrink`: remove, write, verify, report.
 
-use super::{calibration, off_grid, open, verification, window};
+use super::{Given, Wanted, off_grid, open, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
-use pare_engine::Error;
 use pare_engine::job::JobDirectory;
 use pare_engine::progress::Work;
 use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record};
@@ -12,6 +11,7 @@ use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
 use pare_engine::text::Text;
 use pare_engine::write::{WriteAs, other_family};
+use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
 
@@ -34,16 +34,20 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten(),
     )?;
     let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe);
+    write_as.check(&bundle.model, &recipe, work)?;
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
     let notes = [other_family(&bundle.config, &recipe), only_pare(&recipe, bundle.config.family, write_as)];
     for note in notes.into_iter().flatten() {
         show::remark(&format!("note: {note}"));
     }
-    let calibration = calibration(texts, &bundle, work)?;
+    let wanted = Wanted { calibration: true, verification: !arguments.no_verify };
+    let mut given = Given::read(texts, &bundle, wanted)?;
+    refuse_not_finite(&bundle, work)?;
+    let calibration = given.calibration(texts, &bundle, work)?;
     let verification = match arguments.no_verify {
         true => None,
-        false => Some(verification(texts, Some(&calibration), &bundle, work)?),
+        false => Some(given.verification(texts, Some(&calibration), &bundle, work)?),
     };
     let job = Job {
         bundle: &bundle,

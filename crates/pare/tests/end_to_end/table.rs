@@ -9,7 +9,8 @@ use std::path::Path;
 const MODEL: &str = "smollm2-135m";
 const SIZES: [&str; 6] = ["--context", "256", "--calibration-windows", "4", "--windows", "2"];
 /// One for each way through the engine; all of them run on tiny models in the tests of the engine, and a search takes minutes.
-const RECIPES: [&str; 14] = [
+// Not sparsegpt: on fewer tokens than a matrix has inputs its masks hang on the last bits of a factor, and so does the figure (tests/orders.rs has it).
+const RECIPES: [&str; 13] = [
     "flap",
     "llm-drop",
     "llm-drop-joint",
@@ -19,7 +20,6 @@ const RECIPES: [&str; 14] = [
     "shortgpt",
     "slim",
     "slim-free",
-    "sparsegpt-2of4",
     "wanda",
     "wanda-2of4",
     "wanda-8rows",
