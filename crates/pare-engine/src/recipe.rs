@@ -336,18 +336,15 @@ impl Recipe {
 
     /// Whether every matrix ends as one matrix of plain numbers.
     pub fn leaves_plain(&self) -> bool {
-        let composed_mask = |cut: &Cut| {
-            let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
-            cut.compensate.as_ref().is_some_and(composed)
-        };
+        let repairs = self.cut.iter().map(|cut| &cut.compensate).chain(self.encode.iter().map(|step| &step.compensate));
+        let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
         let plain = |step: &Encode| {
-            let composed = |name: &String| compensate::find(name).is_ok_and(|entry| entry.composes);
             let one_of_numbers = |entry: &encode::Entry| {
                 !entry.composes && (entry.build)(&step.with).is_ok_and(|method| method.blocks().is_none())
             };
-            encode::find(&step.method).is_ok_and(one_of_numbers) && !step.compensate.as_ref().is_some_and(composed)
+            encode::find(&step.method).is_ok_and(one_of_numbers)
         };
-        self.encode.iter().all(plain) && !self.cut.iter().any(composed_mask)
+        self.encode.iter().all(plain) && !repairs.flatten().any(composed)
     }
 
     /// The pattern that every step which zeroes single weights follows; none when there is no such step.

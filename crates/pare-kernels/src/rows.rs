@@ -57,34 +57,47 @@ fn multiply_rows_on(isa: Isa, source: &dyn RowSource, x: &[f32], y: &mut [f32], 
             if chunks.len() < count {
                 chunks.resize(count, Chunk([0.0; CHUNK * PANEL]));
             }
-            for start in (0..inn).step_by(CHUNK) {
-                let depth = CHUNK.min(inn - start);
-                for (p, chunk) in chunks[..count].iter_mut().enumerate() {
-                    chunk.decode(source, outputs(p), start, depth);
-                }
-                for (row, rows) in tiles(rows, most_rows(isa)) {
-                    for (p, chunk) in chunks[..count].iter().enumerate() {
-                        let outputs = outputs(p);
-                        let tile = Tile {
-                            x: x[row * inn + start..].as_ptr(),
-                            x_stride: inn,
-                            x_step: 1,
-                            rows,
-                            panel: chunk.0.as_ptr().cast(),
-                            panel_stride: 0,
-                            depth,
-                            y: y.at(row * out + outputs.start),
-                            y_stride: out,
-                            width: outputs.len(),
-                            accumulate: start > 0,
-                        };
-                        // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
-                        unsafe { multiply_tile::<F32, false, false>(isa, 1, tile) };
-                    }
-                }
-            }
+            multiply_part(isa, source, (x, rows), y, &mut chunks[..count], &outputs);
         });
     });
+}
+
+/// The panels of one part, whose outputs `outputs` tells: they are decoded into `chunks`, a piece of their inputs at a time.
+fn multiply_part(
+    isa: Isa,
+    source: &dyn RowSource,
+    (x, rows): (&[f32], usize),
+    y: Shared<'_, f32>,
+    chunks: &mut [Chunk],
+    outputs: &dyn Fn(usize) -> Range<usize>,
+) {
+    let [out, inn] = source.shape();
+    for start in (0..inn).step_by(CHUNK) {
+        let depth = CHUNK.min(inn - start);
+        for (p, chunk) in chunks.iter_mut().enumerate() {
+            chunk.decode(source, outputs(p), start, depth);
+        }
+        for (row, rows) in tiles(rows, most_rows(isa)) {
+            for (p, chunk) in chunks.iter().enumerate() {
+                let outputs = outputs(p);
+                let tile = Tile {
+                    x: x[row * inn + start..].as_ptr(),
+                    x_stride: inn,
+                    x_step: 1,
+                    rows,
+                    panel: chunk.0.as_ptr().cast(),
+                    panel_stride: 0,
+                    depth,
+                    y: y.at(row * out + outputs.start),
+                    y_stride: out,
+                    width: outputs.len(),
+                    accumulate: start > 0,
+                };
+                // SAFETY: the caller found the set and compared the lengths, and each part writes its own outputs.
+                unsafe { multiply_tile::<F32, false, false>(isa, 1, tile) };
+            }
+        }
+    }
 }
 
 thread_local! {

@@ -1,6 +1,6 @@
 //! One block after another: cut, repair, encode, on the states that the finished blocks before it produce.
 
-use super::prepare::{Prepared, Repairer};
+use super::prepare::{Prepared, PreparedEncode, Repairer};
 use super::reader::CutReader;
 use super::{Encoded, Repair};
 use crate::observe::{Needs, States};
@@ -14,9 +14,7 @@ use pare_model::block::Block;
 use pare_model::plan::{Edit, Plan};
 use pare_model::site::{Projection, Site};
 use pare_model::stats::Stats;
-use pare_model::storage::Dense;
 use pare_model::weight::Linear;
-use std::sync::Arc;
 
 /// A finished block.
 #[derive(Clone, Debug)]
@@ -166,47 +164,17 @@ impl Prepared<'_> {
                 done.block.linears().map(|(projection, _)| projection).filter(|p| step.serves(*p)).collect();
             let needs: Needs = served.iter().flat_map(|&projection| step.needs(index, projection)).collect();
             let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
-            let block = done.block.clone();
-            let linear = |projection| block.linear(projection).cloned().ok_or(Error::Recipe);
-            let mut side_by_side = Vec::new();
-            if step.method.is_single_threaded() {
-                let one = |at: usize| {
-                    observer.work.interrupt.check()?;
-                    let weight = linear(served[at])?.to_matrix();
-                    let encoded = step.method.encode(&step.task(index, served[at], &weight), &stats, &Pool::new(1))?;
-                    Ok::<_, Error>(encoded)
-                };
-                side_by_side = parallel::each(served.len(), observer.work.pool, &one)?;
-            }
-            let mut side_by_side = side_by_side.into_iter();
-            // What q, k and v share, or gate and up.
             let mut before = Vec::new();
-            let mut shared: Option<(Site, Option<encode::Prepared>)> = None;
             for projection in served {
-                observer.work.interrupt.check()?;
-                let linear = linear(projection)?;
-                let weight = linear.to_matrix();
-                let encoded = match side_by_side.next() {
-                    Some(encoded) => encoded,
-                    None => {
-                        let task = step.task(index, projection, &weight);
-                        if shared.as_ref().is_none_or(|(of, _)| *of != task.site) {
-                            // The one before is not needed any more: it may be as large as the statistics.
-                            drop(shared.take());
-                            shared = Some((task.site, step.method.prepare(task.site, weight.cols(), &stats)?));
-                        }
-                        match shared.as_ref().and_then(|(_, prepared)| prepared.as_ref()) {
-                            Some(prepared) => step.method.encode_with(&task, &stats, prepared, observer.work.pool)?,
-                            None => step.method.encode(&task, &stats, observer.work.pool)?,
-                        }
-                    }
-                };
-                done.encoded.push(Encoded { projection, block: index, info: encoded.info });
-                let slot = done.block.linear_mut(projection).ok_or(Error::Recipe)?;
-                slot.weight = encoded.weight;
-                if step.restore.is_some() {
-                    before.push((projection, Linear { weight: Arc::new(Dense(weight)), bias: linear.bias }));
-                }
+                before.push((projection, done.block.linear(projection).cloned().ok_or(Error::Recipe)?));
+            }
+            let encoded = match step.method.is_single_threaded() {
+                true => side_by_side(step, index, &before, &stats, observer.work)?,
+                false => in_turn(step, index, &before, &stats, observer.work)?,
+            };
+            for ((projection, _), encoded) in before.iter().zip(encoded) {
+                done.encoded.push(Encoded { projection: *projection, block: index, info: encoded.info });
+                done.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = encoded.weight;
             }
             if let Some(restore) = &step.restore {
                 done.restore(index, &before, restore, &stats, observer.work)?;
@@ -214,6 +182,51 @@ impl Prepared<'_> {
         }
         Ok(())
     }
+}
+
+/// Encodes one matrix after the other: the threads share each.
+fn in_turn(
+    step: &PreparedEncode<'_>,
+    index: usize,
+    before: &[(Projection, Linear)],
+    stats: &Stats,
+    work: Work<'_>,
+) -> Result<Vec<encode::Encoded>, Error> {
+    let mut all = Vec::new();
+    // What q, k and v share, or gate and up.
+    let mut shared: Option<(Site, Option<encode::Prepared>)> = None;
+    for (projection, linear) in before {
+        work.interrupt.check()?;
+        let weight = linear.to_matrix();
+        let task = step.task(index, *projection, &weight);
+        if shared.as_ref().is_none_or(|(of, _)| *of != task.site) {
+            // The one before is not needed any more: it may be as large as the statistics.
+            drop(shared.take());
+            shared = Some((task.site, step.method.prepare(task.site, weight.cols(), stats)?));
+        }
+        all.push(match shared.as_ref().and_then(|(_, prepared)| prepared.as_ref()) {
+            Some(prepared) => step.method.encode_with(&task, stats, prepared, work.pool)?,
+            None => step.method.encode(&task, stats, work.pool)?,
+        });
+    }
+    Ok(all)
+}
+
+/// Encodes several matrices at a time, each on one thread.
+fn side_by_side(
+    step: &PreparedEncode<'_>,
+    index: usize,
+    before: &[(Projection, Linear)],
+    stats: &Stats,
+    work: Work<'_>,
+) -> Result<Vec<encode::Encoded>, Error> {
+    let one = |at: usize| {
+        work.interrupt.check()?;
+        let (projection, linear) = &before[at];
+        let weight = linear.to_matrix();
+        Ok(step.method.encode(&step.task(index, *projection, &weight), stats, &Pool::new(1))?)
+    };
+    parallel::each(before.len(), work.pool, &one)
 }
 
 impl Done {
