@@ -125,6 +125,87 @@ fn shares_that_cannot_be_kept_are_refused_before_the_work() {
 }
 
 #[test]
+fn what_the_sizes_of_the_model_do_not_allow_is_refused_before_the_work() {
+    // 2 blocks, C 64, F 80, keys of 32; no text and no cache for one.
+    let tiny = Tiny::new();
+    let refuses = |recipe: &str, more: &[&str], parts: &[&str]| {
+        shrink_refuses(&tiny, &[&["--recipe", recipe], more].concat(), parts);
+    };
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("armor", "0.5", &["block 0 gate", "[80, 64]", "blocks of 32"]),
+        ("armor", "0.8", &["--keep 0.8", "0.8 of a core that keeps 0.5"]),
+        ("asvd", "0.02", &["--keep 0.02", "block 0 q", "strongest direction alone takes 0.0313"]),
+        ("delta-drop", "0.5", &["--keep 0.5", "a larger keep (more than 0.5556)"]),
+        ("flap", "0.1", &["--keep 0.1", "0.1 of 55296 parameters is 5529.6", "the floors keep 12672"]),
+        ("flattengpt", "0.1", &["--keep 0.1", "the rewrite flatten", "0.1 of 2 blocks leaves none"]),
+        ("global-magnitude", "0.1", &["--keep 0.1", "0.1 of 55296 parameters is 5529.6", "the floors keep"]),
+        ("gptq", "1", &["block 0 down", "rows of 80 in Q4_0"]),
+        ("gptq", "0.5", &["--keep 0.5", "removes nothing"]),
+        ("gptq-eora", "1", &["block 0 down", "rows of 80 in Q4_0"]),
+        ("llm-drop", "0.5", &["--keep 0.5", "a larger keep (more than 0.5556)"]),
+        ("merge-features", "0.3", &["--keep 0.3", "the rewrite merge-features", "more than 0.444"]),
+        ("neighbour-average", "0.1", &["--keep 0.1", "the rewrite neighbour-average", "leaves none"]),
+        ("shortgpt", "0.1", &["--keep 0.1", "the floors keep 27648"]),
+        ("slice-global", "0.1", &["--keep 0.1", "the rewrite slice-global", "less than half of 32"]),
+        ("slicegpt", "0.02", &["--keep 0.02", "the rewrite slice", "less than half of 8"]),
+        ("sparsegpt-4of8", "0.3", &["--keep 0.3", "keeps half", "not 0.3"]),
+        ("svd", "0.02", &["--keep 0.02", "block 0 q", "strongest direction"]),
+        ("wanda-2of4", "0.8", &["--keep 0.8", "keeps half", "not 0.8"]),
+    ];
+    for (recipe, keep, parts) in rows {
+        refuses(recipe, &["--keep", keep], parts);
+    }
+    refuses(
+        "slim",
+        &["--dtype", "2of4-f16"],
+        &["--dtype 2of4-f16", "recipe slim", "q of the first block", "wanda-2of4"],
+    );
+    refuses("wanda-2of4", &["--dtype", "rows8-int8"], &["--dtype rows8-int8", "recipe wanda-2of4", "wanda-8rows"]);
+
+    let own = |stage: &str, parts: &[&str]| {
+        let head = "name = \"own\"\nabout = \"a\"\nsource = \"own\"\nkeep = 0.5\n";
+        let file = tiny.write("own.toml", head.to_owned() + stage);
+        refuses(&file, &[], parts);
+    };
+    own(
+        "[[encode]]\nmethod = \"svd\"\nwith = { rank = 65 }",
+        &["block 0 q", "rank: 65 of a [64, 64] matrix", "1..=64"],
+    );
+    let eora = "[[cut]]\ngrain = \"weight\"\nscore = \"wanda\"\ncompensate = \"eora\"\ncompensate-with";
+    own(&format!("{eora} = {{ rank = 33 }}"), &["block 0 k", "rank: 33 of a [32, 64] matrix", "1..=32"]);
+    own(&format!("{eora} = {{ rank = 32, type = \"q8_0\" }}"), &["block 0 down", "q8_0 for factors of 80 inputs"]);
+    let sparse = "[[encode]]\nmethod = \"sparsegpt\"\ncompare = \"2:4\"\nwith";
+    own(&format!("{sparse} = {{ block = 6 }}"), &["block: 6", "whole groups of 4"]);
+    own(&format!("{sparse} = {{ type = \"q4_0\" }}"), &["block 0 down", "rows of 80 in Q4_0"]);
+}
+
+#[test]
+fn a_text_that_cannot_be_used_is_refused_before_the_model_writes_another() {
+    let tiny = Tiny::new();
+    let (model, output) = (tiny.name(), tiny.path("out"));
+    let short = tiny.write("short.txt", "too short");
+    let parts = ["short.txt", "9 tokens", "needs 64", "--context"];
+    shrink_refuses(&tiny, &["--recipe", "slim", "--held-out", &short], &parts);
+    pare(["compare", &model, "-o", &output, "--held-out", &short]).refuses(&parts);
+    pare(["merge", &model, &model, "-o", &output, "--held-out", &short]).refuses(&parts);
+    assert_eq!(names(tiny.folder()), ["model", "short.txt"]);
+}
+
+#[test]
+fn a_size_that_the_merge_does_not_serve_is_refused_before_the_work() {
+    let tiny = Tiny::new();
+    let (model, output) = (tiny.name(), tiny.path("out"));
+    for (method, size, parts) in [
+        ("average", "1.5", ["parameter size: 1.5", "expected 1"]),
+        ("pleas", "0", ["--size 0", "expected 1..=2"]),
+        ("pleas", "nan", ["--size NaN", "expected 1..=2"]),
+    ] {
+        pare(["merge", &model, &model, "--method", method, "--size", size, "-o", &output]).refuses(&parts);
+    }
+    assert_eq!(names(tiny.folder()), ["model"]);
+}
+
+#[test]
 fn texts_that_cannot_be_used() {
     let tiny = with_texts();
     let (a, b) = (tiny.path("a.txt"), tiny.path("b.txt"));
