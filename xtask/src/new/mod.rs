@@ -46,7 +46,7 @@ left to do, in this order (CONTRIBUTING.md says more):
   1. {method}: the head, the card, the pure function, the numbers by hand
   2. crates/pare-methods/src/{axis}/mod.rs: `mod {snake};`, `pub use {snake}::{camel};`, `{snake}::ENTRY` in the ENTRIES, by name
   3. {golden}: finish it, run it once, commit it with its output
-  4. crates/pare-methods/tests/suite/golden.rs: compare with that output
+  4. crates/pare-methods/tests/suite/: compare with that output, in the golden_*.rs of the axis or in golden.rs
   5. cargo xtask methods, then cargo xtask check"
     );
     Ok(())
