@@ -15,23 +15,32 @@ x = rng.standard_normal((200, n)) @ (np.eye(n) + 0.5 * rng.standard_normal((n, n
 gram = x.T @ x / len(x)
 damped = gram + DAMPING * np.mean(np.diag(gram)) * np.eye(n)
 
-codes = np.zeros((4, n), dtype=int)
-values = np.zeros((4, n))
 scales = []
 for row in range(4):
     blocks = w[row].reshape(-1, 32).astype(np.float32)
     d = ((blocks.max(1) - blocks.min(1)) / np.float32(15)).astype(np.float16).astype(np.float64)
     m = blocks.min(1).astype(np.float16).astype(np.float64)
     scales.append([[a, b] for a, b in zip(d.tolist(), m.tolist())])
-    now = w[row].copy()
-    for j in range(n):
-        inverse = np.linalg.inv(damped[j:, j:])
-        code = int(np.clip(np.rint((now[j] - m[j // 32]) / d[j // 32]), 0, 15))
-        codes[row, j] = code
-        values[row, j] = d[j // 32] * code + m[j // 32]
-        error = (now[j] - values[row, j]) / inverse[0, 0]
-        now[j:] -= error * inverse[0]
-off = w - values
+
+
+def rounded(order):
+    """Columns in this order, in the grids of the blocks where they stand."""
+    codes = np.zeros((4, n), dtype=int)
+    values = np.zeros((4, n))
+    for row in range(4):
+        now = w[row].copy()
+        for at, j in enumerate(order):
+            left = order[at:]
+            inverse = np.linalg.inv(damped[np.ix_(left, left)])
+            d, m = scales[row][j // 32]
+            codes[row, j] = int(np.clip(np.rint((now[j] - m) / d), 0, 15))
+            values[row, j] = d * codes[row, j] + m
+            now[left] -= (now[j] - values[row, j]) / inverse[0, 0] * inverse[0]
+    off = w - values
+    errors = np.einsum("ri,ij,rj->r", off, damped, off)
+    return {"codes": codes.tolist(), "values": values.tolist(), "errors": errors.tolist()}
+
+
 golden = {
     "made_by": "goldens/encode/gptq.py",
     "seed": SEED,
@@ -40,8 +49,7 @@ golden = {
     "w": w.tolist(),
     "gram": gram.tolist(),
     "scales": scales,
-    "codes": codes.tolist(),
-    "values": values.tolist(),
-    "errors": np.einsum("ri,ij,rj->r", off, damped, off).tolist(),
+    **rounded(np.arange(n)),
+    "largest_first": rounded(np.argsort(-np.diag(gram), kind="stable")),
 }
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(golden, indent=1) + "\n")

@@ -1,12 +1,12 @@
 //! GPTQ: codes of a block format chosen column by column, each column's error carried to the columns after it.
 //!
 //! Source     Frantar, Ashkboos, Hoefler, Alistarh 2022, GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, arXiv:2210.17323
-//! Formula    U^T U = (H + damping mean(diag H) I)^-1, H = E x x^T; for j in order: q_j = nearest code value, e = (w_j - q_j) / U_jj, w_k -= e U_jk for k > j
+//! Formula    U^T U = (H + damping mean(diag H) I)^-1, H = E x x^T; for j in order (with act-order by falling H_jj): q_j = nearest code value, e = (w_j - q_j) / U_jj, w_k -= e U_jk for k > j
 //! Shapes     W [out, in], H and U [in, in]
 //! Needs      Stat::Gram [in, in]
-//! Parameters type: a block type of GGUF (q4_0); damping: relative to the mean diagonal (0.01, 0..=1); iterations: rounds afterwards (1, 0..=100)
+//! Parameters type: a block type of GGUF (q4_0); damping: relative to the mean diagonal (0.01, 0..=1); iterations: rounds afterwards (1, 0..=100); act-order: take the inputs with the largest second moments first (false)
 //! Cost       out * in^2 / 2 multiply-adds, each round about twice that; in^3 once; 8 bytes * in^2
-//! Departs    scales are searched per block with costs 1 / U_jj^2 when its first column is reached; then rounds of least-squares scales and coordinate descent on codes; no order by activations
+//! Departs    scales are searched per block with costs 1 / U_jj^2 when its first column is reached; with act-order before all columns; then rounds of least-squares scales and coordinate descent on codes
 //! Errors     MissingStat, Shape, Numeric (not finite, not positive definite), Params (type, damping, iterations), Unsupported (rows that are no whole blocks)
 //! Exactness  1e-4 against goldens/encode/gptq: codes from given scales, and the error in f32
 
@@ -29,7 +29,7 @@ pub(super) const ENTRY: Entry = Entry {
         about: "codes of a block format chosen in turn, later columns making up for the errors of earlier ones",
         source: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, arXiv:2210.17323",
         needs: &[Stat::Gram],
-        parameters: &["type", "damping", "iterations"],
+        parameters: &["type", "damping", "act-order", "iterations"],
         grains: &[],
         cost: "out * in^2 / 2 operations, each round afterwards about twice that; in^2 numbers of memory",
         departs: "scales are searched per block where its first column is reached; rounds of least-squares scales and descent on codes",
@@ -51,7 +51,8 @@ fn build(settings: &Settings) -> Built<dyn Encode> {
         return Err(MethodError::Params { key: "iterations", why: format!("{rounds}, expected 0..=100") });
     }
     let ty = settings.storage.as_deref().map_or(Ok(BlockType::Q4_0), block_type)?;
-    Ok(Box::new(Gptq { ty, damping, effort: Effort { carry: true, rounds } }))
+    let largest_first = settings.act_order.unwrap_or(false);
+    Ok(Box::new(Gptq { ty, damping, largest_first, effort: Effort { carry: true, rounds } }))
 }
 
 /// Rows that a thread takes at a time.
@@ -64,6 +65,8 @@ pub struct Gptq {
     pub ty: BlockType,
     /// Relative to the mean diagonal.
     pub damping: f64,
+    /// Whether the inputs with the largest second moments are taken first; blocks stay where they are.
+    pub largest_first: bool,
     /// Work for each row.
     pub effort: Effort,
 }
@@ -82,7 +85,11 @@ impl Encode for Gptq {
         self.fits(task.weight.shape(), task.keep, task.compare)?;
         let ([rows, columns], site) = (task.weight.shape(), task.site);
         let gram = check::stat(stats, site, Stat::Gram, columns * columns)?;
-        let form = Form::new(gram, columns, self.damping).map_err(|cause| MethodError::Numeric { site, cause })?;
+        let form = match self.largest_first {
+            true => Form::largest_first(gram, columns, self.damping),
+            false => Form::new(gram, columns, self.damping),
+        };
+        let form = form.map_err(|cause| MethodError::Numeric { site, cause })?;
         let row_bytes = columns / self.ty.values_per_block() * self.ty.bytes_per_block();
         let mut bytes = vec![0; rows * row_bytes];
         // Rows do not look at each other: threads take a few at a time, and their errors are added in order.

@@ -12,8 +12,10 @@ pub struct Form {
     inputs: usize,
     /// `[n, n]`, damped.
     moments: Vec<f32>,
-    /// `[n, n]`, row by row: `U^T U` is the inverse of the moments.
+    /// `[n, n]`, row by row, inputs in the order of the work: `U^T U` is the inverse of the moments.
     factor: Vec<f32>,
+    /// Which input is taken when; none: one after the other.
+    order: Option<Vec<usize>>,
     /// `1 / U[j, j]^2`: what a squared error of input `j` costs once all later inputs have made up for it.
     cost: Vec<f32>,
     /// Sums of each row of the moments over the columns of its own strip.
@@ -28,12 +30,33 @@ impl Form {
     /// # Errors
     /// `NotFinite` for a moment that is not finite, `NotPositiveDefinite` when no damping helps.
     pub fn new(gram: &[f64], inputs: usize, damping: f64) -> Result<Self, NumericCause> {
+        Self::in_order(gram, inputs, damping, None)
+    }
+
+    /// The same for work that takes the inputs with the largest second moments first, of equal ones the first: what they lose, many others
+    /// can still make up for.
+    ///
+    /// # Errors
+    /// As [`Form::new`].
+    pub fn largest_first(gram: &[f64], inputs: usize, damping: f64) -> Result<Self, NumericCause> {
+        let mut order: Vec<usize> = (0..inputs).collect();
+        order.sort_by(|&a, &b| gram[b * inputs + b].total_cmp(&gram[a * inputs + a]));
+        Self::in_order(gram, inputs, damping, Some(order))
+    }
+
+    fn in_order(gram: &[f64], inputs: usize, damping: f64, order: Option<Vec<usize>>) -> Result<Self, NumericCause> {
         if let Some(cause) = crate::check::not_finite("Gram matrix", gram.iter().copied()) {
             return Err(cause);
         }
         let mean = (0..inputs).map(|i| gram[i * inputs + i]).sum::<f64>() / inputs.max(1) as f64;
         let diagonal = |i: usize, damping: f64| gram[i * inputs + i] + damping * mean;
-        let (inverse, damping) = InverseFactor::of(gram, inputs, damping, &diagonal)?;
+        let at = |place: usize| order.as_ref().map_or(place, |order| order[place]);
+        let turned = order.as_ref().map(|order| -> Vec<f64> {
+            order.iter().flat_map(|&row| order.iter().map(move |&column| gram[row * inputs + column])).collect()
+        });
+        let turned = turned.as_deref().unwrap_or(gram);
+        let (inverse, damping) =
+            InverseFactor::of(turned, inputs, damping, &|place, damping| diagonal(at(place), damping))?;
         let mut moments: Vec<f32> = gram.iter().map(|&value| value as f32).collect();
         for i in 0..inputs {
             moments[i * inputs + i] = diagonal(i, damping) as f32;
@@ -45,10 +68,11 @@ impl Form {
             }
         }
         drop(inverse);
-        let cost = (0..inputs).map(|i| factor[i * inputs + i].powi(-2)).collect();
+        let mut cost = vec![0.0; inputs];
+        (0..inputs).for_each(|place| cost[at(place)] = factor[place * inputs + place].powi(-2));
         let own = |row: usize| row * inputs + row / STRIP * STRIP..row * inputs + inputs.min((row / STRIP + 1) * STRIP);
         let beside = (0..inputs).map(|row| moments[own(row)].iter().sum()).collect();
-        Ok(Self { inputs, moments, factor, cost, beside, damping })
+        Ok(Self { inputs, moments, factor, order, cost, beside, damping })
     }
 
     /// Number of inputs.
@@ -76,7 +100,12 @@ impl Form {
         &self.moments
     }
 
-    /// The factor from row and column `start` on, as rows `inputs` apart.
+    /// Which input is taken when; none: one after the other.
+    pub(super) fn order(&self) -> Option<&[usize]> {
+        self.order.as_deref()
+    }
+
+    /// The factor from a row and a column on, places in the order of the work, as rows `inputs` apart.
     pub(super) fn factor(&self, row: usize, column: usize) -> &[f32] {
         &self.factor[row * self.inputs + column..]
     }

@@ -100,31 +100,44 @@ impl<'a> Rounder<'a> {
         &self.values
     }
 
-    /// Column by column: scales per block from what the columns are by then, the nearest code, the error carried forward.
+    /// Column by column: scales per block from what the columns are by then, or, in an order of the form's own, from what they are at
+    /// first; the nearest code, the error carried forward.
     fn sweep(&mut self, target: &[f32], given: Option<&[Scales]>) {
         let (ty, n, form) = (self.ty, self.form.inputs(), self.form);
         let (size, group) = (ty.values_per_block(), ty.values_per_group());
         let ((low, high), middle) = (ty.code_range(), ty.middle());
         let wanted = &mut self.buffer;
-        wanted.copy_from_slice(target);
+        let order = form.order();
         self.scales.clear();
+        match order {
+            None => wanted.copy_from_slice(target),
+            Some(order) => {
+                // Blocks are finished in no order: their scales cannot wait for the errors that reach them.
+                let of = |(block, values): (usize, &[f32])| {
+                    let costs = &form.cost()[block * size..][..size];
+                    given.map_or_else(|| ty.scales(values, costs), |given| given[block])
+                };
+                self.scales.extend(target.chunks_exact(size).enumerate().map(of));
+                wanted.iter_mut().zip(order).for_each(|(wanted, &input)| *wanted = target[input]);
+            }
+        }
         let mut errors = [0.0f32; STRIP];
         for start in (0..n).step_by(STRIP) {
-            if start.is_multiple_of(size) {
+            if order.is_none() && start.is_multiple_of(size) {
                 let block = start..start + size;
                 self.scales.push(match given {
                     Some(given) => given[start / size],
                     None => ty.scales(&wanted[block.clone()], &form.cost()[block]),
                 });
             }
-            let scales = &self.scales[start / size];
             for j in start..start + STRIP {
-                let line = scales.line(ty, j % size / group);
+                let input = order.map_or(j, |order| order[j]);
+                let line = self.scales[input / size].line(ty, input % size / group);
                 let code = nearest(wanted[j], line, middle, low, high);
-                self.codes[j] = code;
-                self.values[j] = line.value(code, middle);
+                let value = line.value(code, middle);
+                (self.codes[input], self.values[input]) = (code, value);
                 let factor = &form.factor(j, j)[..start + STRIP - j];
-                let error = (wanted[j] - self.values[j]) / factor[0];
+                let error = (wanted[j] - value) / factor[0];
                 errors[j - start] = error;
                 if self.effort.carry {
                     for (later, factor) in wanted[j + 1..start + STRIP].iter_mut().zip(&factor[1..]) {
@@ -263,6 +276,10 @@ mod tests {
 
     /// Moments of correlated inputs, from a linear congruence.
     fn form(inputs: usize) -> Form {
+        Form::new(&gram(inputs), inputs, 0.01).unwrap()
+    }
+
+    fn gram(inputs: usize) -> Vec<f64> {
         let mut state = 7u64;
         let mut draw = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -275,8 +292,7 @@ mod tests {
             })
             .collect();
         let moment = |at: usize| tokens.iter().map(|x| x[at / inputs] * x[at % inputs]).sum::<f64>();
-        let gram: Vec<f64> = (0..inputs * inputs).map(|at| moment(at) / tokens.len() as f64).collect();
-        Form::new(&gram, inputs, 0.01).unwrap()
+        (0..inputs * inputs).map(|at| moment(at) / tokens.len() as f64).collect()
     }
 
     fn target(inputs: usize) -> Vec<f32> {
@@ -309,13 +325,35 @@ mod tests {
     }
 
     #[test]
+    fn the_input_that_matters_most_is_taken_first_by_hand() {
+        // H = [[1, 1], [1, 2]]: the second is rounded first, 0.4 down to 0, and leaves 0.2 + 0.4 * 1 / 1 = 0.6 for the first.
+        let mut gram = vec![0.0; 32 * 32];
+        (0..32).for_each(|i| gram[i * 33] = 1.0);
+        (gram[1], gram[32], gram[33]) = (1.0, 1.0, 2.0);
+        let form = Form::largest_first(&gram, 32, 0.0).unwrap();
+        assert_eq!(form.order().unwrap()[..4], [1, 0, 2, 3]);
+        let mut row = vec![0.0f32; 32];
+        (row[0], row[1]) = (0.2, 0.4);
+        let line = Line { step: 1.0, offset: 0.0 };
+        let scales = [BlockType::Q8_0.scales(&[0.0; 32], &[1.0; 32]).with_line(BlockType::Q8_0, 0, line)];
+        let mut rounder = Rounder::new(&form, BlockType::Q8_0, CARRY).unwrap();
+        let error = rounder.row_in(&row, &scales, &mut [0; 34]);
+        assert_eq!(&rounder.values()[..3], [1.0, 0.0, 0.0]);
+        assert!((error - 0.32).abs() < 1e-6, "{error}");
+    }
+
+    #[test]
     fn the_bytes_decode_to_the_values_and_every_step_lowers_the_error() {
-        let form = form(256);
+        every_step_lowers_the_error(&form(256));
+        every_step_lowers_the_error(&Form::largest_first(&gram(256), 256, 0.01).unwrap());
+    }
+
+    fn every_step_lowers_the_error(form: &Form) {
         let target = target(256);
         for ty in BlockType::ALL {
             let mut bytes = vec![0; 256 / ty.values_per_block() * ty.bytes_per_block()];
             let mut error = |effort| {
-                let mut rounder = Rounder::new(&form, ty, effort).unwrap();
+                let mut rounder = Rounder::new(form, ty, effort).unwrap();
                 let error = rounder.row(&target, &mut bytes);
                 let mut decoded = vec![0.0; 256];
                 ty.decode(&bytes, &mut decoded);

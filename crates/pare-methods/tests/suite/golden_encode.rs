@@ -69,12 +69,19 @@ fn round_nearest_agrees() {
 fn gptq_agrees() {
     let golden = golden("gptq");
     let weight = matrix(&golden["w"]);
-    let form = Form::new(&numbers(&golden["gram"]), weight.cols(), golden["damping"].as_f64().unwrap()).unwrap();
+    let (gram, damping) = (numbers(&golden["gram"]), golden["damping"].as_f64().unwrap());
+    let forms = [Form::new, Form::largest_first].map(|form| form(&gram, weight.cols(), damping).unwrap());
+    for (form, want) in forms.iter().zip([&golden, &golden["largest_first"]]) {
+        rounder_agrees(form, &weight, &golden["scales"], want);
+    }
+}
+
+fn rounder_agrees(form: &Form, weight: &Matrix, scales: &Value, want: &Value) {
     let ty = BlockType::Q4_1;
-    let mut rounder = Rounder::new(&form, ty, Effort { carry: true, rounds: 0 }).unwrap();
-    let (values, errors) = (matrix(&golden["values"]), numbers(&golden["errors"]));
+    let mut rounder = Rounder::new(form, ty, Effort { carry: true, rounds: 0 }).unwrap();
+    let (values, errors) = (matrix(&want["values"]), numbers(&want["errors"]));
     for row in 0..weight.rows() {
-        let lines = numbers(&golden["scales"][row]);
+        let lines = numbers(&scales[row]);
         let scales: Vec<_> = lines
             .chunks_exact(2)
             .map(|pair| {
