@@ -19,6 +19,7 @@ pub mod merge;
 pub mod metric;
 mod moments;
 pub mod names;
+mod nearest_pairs;
 mod obs;
 mod quotas;
 pub mod rewrite;

@@ -13,9 +13,8 @@
 //! Exactness  counts; distances 1e-6 against goldens/metric/mergeable (a distance is a difference of larger numbers)
 
 use crate::card::Grain;
-use crate::check;
 use crate::error::MethodError;
-use crate::linalg;
+use crate::nearest_pairs::NearestPairs;
 use crate::view::View;
 use serde::Serialize;
 
@@ -45,86 +44,20 @@ pub fn mergeable(view: &View<'_>, threshold: f64) -> Result<Mergeable, MethodErr
             why: "only channels and groups are features",
         });
     }
-    view.check()?;
     if !(0.0..=1.0).contains(&threshold) {
         return Err(MethodError::Params { key: "threshold", why: format!("{threshold}, expected 0..=1") });
     }
-    let mut squares = distances(view)?;
-    let count = view.units;
-    let off_diagonal = || (0..count * count).filter(|at| at / count != at % count);
-    let largest = off_diagonal().map(|at| squares[at]).fold(0.0, f64::max);
-    let nearest = off_diagonal().map(|at| squares[at]).fold(f64::INFINITY, f64::min).min(largest);
-    let left = if largest > 0.0 { merge(&mut squares, count, threshold.powi(2) * largest) } else { count.min(1) };
-    let nearest = if largest > 0.0 { (nearest / largest).sqrt() } else { 0.0 };
-    Ok(Mergeable { units: count, left, largest: largest.sqrt(), nearest })
-}
-
-/// Squared distances of the joined vectors, `[n, n]`.
-fn distances(view: &View<'_>) -> Result<Vec<f64>, MethodError> {
-    let (reader, each) = (view.reader()?, view.reader_columns()?);
-    check::weights(view.site, "reader", reader)?;
-    view.writers.iter().try_for_each(|writer| check::weights(view.site, "writer", writer))?;
-    let count = view.units;
-    let mut inner = vec![0.0; count * count];
-    let mut add = |vectors: &[f64]| {
-        let length = vectors.len() / count;
-        let transposed: Vec<f64> = (0..vectors.len()).map(|at| vectors[(at % count) * length + at / count]).collect();
-        let product = linalg::product(vectors, &transposed, [count, length, count]);
-        inner.iter_mut().zip(&product).for_each(|(sum, value)| *sum += value);
-    };
-    for writer in view.writers {
-        add(&writer.data().iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
+    let (mut pairs, _) = NearestPairs::of_units(view)?;
+    let (units, largest) = (view.units, pairs.largest());
+    // Where all are equal, they are one feature at any threshold.
+    let limit = if largest > 0.0 { threshold.powi(2) * largest } else { f64::INFINITY };
+    let nearest = pairs.nearest().filter(|_| largest > 0.0).map_or(0.0, |pair| (pair.square / largest).sqrt());
+    let mut left = units;
+    while pairs.nearest().is_some_and(|pair| pair.square < limit) {
+        pairs.merge();
+        left -= 1;
     }
-    let column = |unit: usize| {
-        let columns = unit * each..(unit + 1) * each;
-        (0..reader.rows()).flat_map(move |row| reader.row(row)[columns.clone()].iter().map(|&w| f64::from(w)))
-    };
-    add(&(0..count).flat_map(column).collect::<Vec<_>>());
-    let lengths: Vec<f64> = (0..count).map(|i| inner[i * count + i]).collect();
-    for (at, value) in inner.iter_mut().enumerate() {
-        let (i, j) = (at / count, at % count);
-        *value = if i == j { 0.0 } else { (lengths[i] + lengths[j] - 2.0 * *value).max(0.0) };
-    }
-    check::finite(view.site, "distances", &inner)?;
-    Ok(inner)
-}
-
-/// How many groups are left when the nearest two merge as long as their squared distance is below `limit`.
-fn merge(squares: &mut [f64], count: usize, limit: f64) -> usize {
-    let mut sizes = vec![1.0; count];
-    let mut alive: Vec<usize> = (0..count).collect();
-    let nearest_of = |squares: &[f64], alive: &[usize], i: usize| -> (f64, usize) {
-        let others = alive.iter().filter(|&&j| j != i).map(|&j| (squares[i * count + j], j));
-        others.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).unwrap_or((f64::INFINITY, i))
-    };
-    let mut nearest: Vec<(f64, usize)> = (0..count).map(|i| nearest_of(squares, &alive, i)).collect();
-    while let Some(&a) = alive.iter().min_by(|&&i, &&j| nearest[i].0.total_cmp(&nearest[j].0).then(i.cmp(&j))) {
-        let (between, b) = nearest[a];
-        if between >= limit {
-            break;
-        }
-        alive.retain(|&i| i != b);
-        // The squared distance to the mean of both, without the vectors.
-        let (of_a, of_b) = (sizes[a], sizes[b]);
-        let both = of_a + of_b;
-        for &k in alive.iter().filter(|&&k| k != a) {
-            let mean = (of_a * squares[a * count + k] + of_b * squares[b * count + k]) / both;
-            let square = (mean - of_a * of_b * between / (both * both)).max(0.0);
-            squares[a * count + k] = square;
-            squares[k * count + a] = square;
-        }
-        sizes[a] = both;
-        nearest[a] = nearest_of(squares, &alive, a);
-        for &k in alive.iter().filter(|&&k| k != a) {
-            let to_a = squares[k * count + a];
-            if nearest[k].1 == a || nearest[k].1 == b {
-                nearest[k] = nearest_of(squares, &alive, k);
-            } else if (to_a, a) < nearest[k] {
-                nearest[k] = (to_a, a);
-            }
-        }
-    }
-    alive.len()
+    Ok(Mergeable { units, left, largest: largest.sqrt(), nearest })
 }
 
 #[cfg(test)]

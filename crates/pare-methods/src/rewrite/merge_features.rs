@@ -14,6 +14,7 @@ use super::{Calibration, Entry, Rewrite, Rewritten};
 use crate::card::{Card, Grain};
 use crate::check;
 use crate::error::{Built, MethodError, shown};
+use crate::nearest_pairs::{NearestPairs, Pair};
 use crate::settings::Settings;
 use pare_model::block::{Block, Ffn};
 use pare_model::matrix::Matrix;
@@ -173,51 +174,17 @@ struct Groups {
 
 impl Groups {
     fn of(mut means: Vec<Vec<f64>>, quota: usize) -> Self {
-        let count = means.len();
-        let mut squares = vec![f64::INFINITY; count * count];
-        let mut farthest = 0.0_f64;
-        for i in 0..count {
-            for j in i + 1..count {
-                let square = square(&means[i], &means[j]);
-                farthest = farthest.max(square);
-                (squares[i * count + j], squares[j * count + i]) = (square, square);
+        let mut sizes = vec![1.0; means.len()];
+        let mut pairs = NearestPairs::new(means.len(), |i, j| square(&means[i], &means[j]));
+        let (farthest, mut merged) = (pairs.largest(), 0.0_f64);
+        for _ in quota..means.len() {
+            let Some(Pair { first, second, square, sizes: [n, m] }) = pairs.merge() else { break };
+            merged = merged.max(square);
+            let gone = std::mem::take(&mut means[second]);
+            for (a, b) in means[first].iter_mut().zip(&gone) {
+                *a = (n * *a + m * b) / (n + m);
             }
-        }
-        let mut sizes = vec![1.0; count];
-        // Of each group, the nearest of the later ones.
-        let nearest = |squares: &[f64], i: usize| {
-            let row = &squares[i * count..(i + 1) * count];
-            (i + 1..count).fold((f64::INFINITY, count), |best, j| if row[j] < best.0 { (row[j], j) } else { best })
-        };
-        let mut best: Vec<(f64, usize)> = (0..count).map(|i| nearest(&squares, i)).collect();
-        let mut merged = 0.0_f64;
-        for _ in quota..count {
-            let i = (0..count).fold(0, |least, i| if best[i].0 < best[least].0 { i } else { least });
-            let (square_ij, j) = best[i];
-            merged = merged.max(square_ij);
-            let (n, m) = (sizes[i], sizes[j]);
-            let total = n + m;
-            let gone = std::mem::take(&mut means[j]);
-            for (a, b) in means[i].iter_mut().zip(&gone) {
-                *a = (n * *a + m * b) / total;
-            }
-            (sizes[i], sizes[j]) = (total, 0.0);
-            // The distance from a mean follows from those of its parts.
-            for k in 0..count {
-                let (ki, kj) = (squares[k * count + i], squares[k * count + j]);
-                let between = (n * ki + m * kj) / total - n * m / (total * total) * square_ij;
-                let between = if sizes[k] == 0.0 || k == i { f64::INFINITY } else { between.max(0.0) };
-                (squares[k * count + i], squares[i * count + k]) = (between, between);
-                (squares[k * count + j], squares[j * count + k]) = (f64::INFINITY, f64::INFINITY);
-            }
-            best[j] = (f64::INFINITY, count);
-            for k in 0..count {
-                if k == i || best[k].1 == i || best[k].1 == j {
-                    best[k] = nearest(&squares, k);
-                } else if k < i && (squares[k * count + i], i) < best[k] {
-                    best[k] = (squares[k * count + i], i);
-                }
-            }
+            (sizes[first], sizes[second]) = (n + m, 0.0);
         }
         means.retain(|mean| !mean.is_empty());
         sizes.retain(|&size| size > 0.0);
