@@ -347,13 +347,14 @@ impl Recipe {
         self.encode.iter().all(plain) && !repairs.flatten().any(composed)
     }
 
-    /// The pattern that every step which zeroes single weights follows; none when there is no such step.
-    pub fn pattern(&self) -> Option<Compare> {
+    /// How each step that zeroes single weights, or those of a core, compares them.
+    pub fn patterns(&self) -> impl Iterator<Item = Compare> {
         let cuts = self.cut.iter().filter(|cut| cut.grain == Grain::Weight).map(|cut| cut.compare);
-        let encodes = self.encode.iter().filter(|step| encode::find(&step.method).is_ok_and(|entry| entry.removes));
-        let mut patterns = cuts.chain(encodes.map(|step| step.compare));
-        let first = patterns.next()?;
-        patterns.all(|pattern| pattern == first).then_some(first)
+        let encodes = self.encode.iter().filter_map(|step| {
+            let entry = encode::find(&step.method).ok().filter(|entry| entry.removes)?;
+            (entry.build)(&step.with).ok().map(|method| method.pattern(step.compare))
+        });
+        cuts.chain(encodes)
     }
 
     /// Whether its cuts leave every block with one shape.

@@ -18,8 +18,6 @@ use pare_format::safetensors::write::{SafetensorsWriter, TensorSpec};
 use pare_format::write::OutputDir;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::sparse::SparseType;
-use pare_methods::card::Grain;
-use pare_methods::encode;
 use pare_methods::select::Compare;
 use pare_model::model::Model;
 use pare_model::site::Projection;
@@ -109,11 +107,10 @@ impl WriteAs {
 
     /// The form without zeros that the pattern of `recipe` allows.
     pub fn of_pattern(recipe: &Recipe) -> Option<Self> {
-        match recipe.pattern()? {
-            Compare::TwoOfFour => Some(Self::Sparse(Pattern::TwoOfFour, SparseType::F16)),
-            Compare::EightRows => Some(Self::Sparse(Pattern::EightRows, SparseType::F16)),
-            _ => None,
-        }
+        let mut patterns = recipe.patterns();
+        let first = patterns.next()?;
+        let pattern = form_of(first)?;
+        patterns.all(|pattern| pattern == first).then_some(Self::Sparse(pattern, SparseType::F16))
     }
 
     /// Whether it is one of the forms of docs/FORMAT.md, which only pare reads.
@@ -129,19 +126,10 @@ impl WriteAs {
     /// The first projection of the model, with what is in the way.
     pub fn check(self, model: &Model, recipe: &Recipe, work: Work<'_>) -> Result<(), Error> {
         let Self::Sparse(pattern, ty) = self else { return Ok(()) };
-        let wanted = match pattern {
-            Pattern::TwoOfFour => Compare::TwoOfFour,
-            Pattern::EightRows => Compare::EightRows,
-        };
-        let cuts = recipe.cut.iter().any(|cut| cut.grain == Grain::Weight && cut.compare == wanted);
-        // What an encoding that makes several matrices of one does to their zeros is its own affair.
-        let makes = |entry: &encode::Entry| entry.removes && entry.composes;
-        let encodes = recipe.encode.iter().any(|step| {
-            encode::find(&step.method).is_ok_and(|entry| makes(entry) || (entry.removes && step.compare == wanted))
-        });
+        let made = recipe.patterns().any(|compare| form_of(compare) == Some(pattern));
         let first = model.blocks.iter().flat_map(|block| block.linears()).next();
         match first {
-            Some((projection, linear)) if !cuts && !encodes => forms::has_pattern(
+            Some((projection, linear)) if !made => forms::has_pattern(
                 &format!("--dtype {} with recipe {}: {projection} of the first block", self.name(), recipe.name),
                 linear.weight.as_ref(),
                 (pattern, ty),
@@ -149,6 +137,15 @@ impl WriteAs {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+/// The form without zeros for weights compared in this way.
+fn form_of(compare: Compare) -> Option<Pattern> {
+    match compare {
+        Compare::TwoOfFour => Some(Pattern::TwoOfFour),
+        Compare::EightRows => Some(Pattern::EightRows),
+        _ => None,
     }
 }
 

@@ -157,10 +157,10 @@ impl<'a> Prepared<'a> {
                     own_share(&step.method, step.share * missing, reachable as u64, (keep, alone))?
                 }
             };
-            if entry.removes {
-                check_pattern(step.compare, own, keep)?;
-            }
             let method = (entry.build)(&step.with)?;
+            if entry.removes {
+                check_pattern(method.pattern(step.compare), own, keep)?;
+            }
             let restore = restore(step.compensate.as_deref(), &step.compensate_with)?;
             prepared.encodes.push(PreparedEncode { step, method, needs: entry.card.needs, restore, keep: own });
         }

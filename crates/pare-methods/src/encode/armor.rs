@@ -74,6 +74,10 @@ pub struct Armor {
 }
 
 impl Encode for Armor {
+    fn pattern(&self, _: Compare) -> Compare {
+        Compare::TwoOfFour
+    }
+
     fn fits(&self, [out, width]: [usize; 2], keep: f64, _: Compare) -> Result<(), MethodError> {
         let b = self.block;
         if keep == 1.0 {

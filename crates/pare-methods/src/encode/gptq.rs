@@ -10,7 +10,7 @@
 //! Errors     MissingStat, Shape, Numeric (not finite, not positive definite), Params (type, damping, iterations), Unsupported (rows that are no whole blocks)
 //! Exactness  1e-4 against goldens/encode/gptq: codes from given scales, and the error in f32
 
-use super::{Encode, Encoded, Entry, Info, Task, block_type};
+use super::{Encode, Encoded, Entry, Info, Prepared, Shared, Task, block_type};
 use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
@@ -19,6 +19,7 @@ use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::pool::Pool;
+use pare_model::site::Site;
 use pare_model::stats::{Stat, Stats};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["type", "damping", "act-order", "iterations"],
         grains: &[],
         cost: "out * in^2 / 2 operations, each round afterwards about twice that; in^2 numbers of memory",
-        departs: "scales are searched per block where its first column is reached; rounds of least-squares scales and descent on codes",
+        departs: "scales are searched per block where its first column is reached (act-order: at first); rounds of least-squares scales and descent on codes",
         exactness: 1e-4,
     },
     removes: false,
@@ -81,15 +82,47 @@ impl Encode for Gptq {
     }
 
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
+        self.check(task)?;
+        self.by(task, &self.form(task.site, task.weight.cols(), stats)?, pool)
+    }
+
+    fn prepare(&self, site: Site, width: usize, stats: &Stats) -> Result<Option<Prepared>, MethodError> {
+        Ok(Some(Prepared(Shared::Form(self.form(site, width, stats)?))))
+    }
+
+    fn encode_with(
+        &self,
+        task: &Task<'_>,
+        stats: &Stats,
+        prepared: &Prepared,
+        pool: &Pool,
+    ) -> Result<Encoded, MethodError> {
+        let Prepared(Shared::Form(form)) = prepared else { return self.encode(task, stats, pool) };
+        self.check(task)?;
+        self.by(task, form, pool)
+    }
+}
+
+impl Gptq {
+    fn check(&self, task: &Task<'_>) -> Result<(), MethodError> {
         task.check()?;
-        self.fits(task.weight.shape(), task.keep, task.compare)?;
-        let ([rows, columns], site) = (task.weight.shape(), task.site);
-        let gram = check::stat(stats, site, Stat::Gram, columns * columns)?;
+        self.fits(task.weight.shape(), task.keep, task.compare)
+    }
+
+    fn form(&self, site: Site, width: usize, stats: &Stats) -> Result<Form, MethodError> {
+        let gram = check::stat(stats, site, Stat::Gram, width * width)?;
         let form = match self.largest_first {
-            true => Form::largest_first(gram, columns, self.damping),
-            false => Form::new(gram, columns, self.damping),
+            true => Form::largest_first(gram, width, self.damping),
+            false => Form::new(gram, width, self.damping),
         };
-        let form = form.map_err(|cause| MethodError::Numeric { site, cause })?;
+        form.map_err(|cause| MethodError::Numeric { site, cause })
+    }
+
+    fn by(&self, task: &Task<'_>, form: &Form, pool: &Pool) -> Result<Encoded, MethodError> {
+        let [rows, columns] = task.weight.shape();
+        if form.inputs() != columns {
+            return Err(MethodError::Shape { site: task.site, what: "form", want: columns, got: form.inputs() });
+        }
         let row_bytes = columns / self.ty.values_per_block() * self.ty.bytes_per_block();
         let mut bytes = vec![0; rows * row_bytes];
         // Rows do not look at each other: threads take a few at a time, and their errors are added in order.
@@ -97,7 +130,7 @@ impl Encode for Gptq {
             bytes.chunks_mut(ROWS * row_bytes.max(1)).map(|bytes| Mutex::new((bytes, 0.0))).collect();
         pool.run(pieces.len(), &|piece| {
             let mut own = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(mut rounder) = Rounder::new(&form, self.ty, self.effort) else { return };
+            let Some(mut rounder) = Rounder::new(form, self.ty, self.effort) else { return };
             let (bytes, error) = &mut *own;
             for (row, bytes) in (piece * ROWS..).zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
                 *error += rounder.row(task.weight.row(row), bytes);
@@ -116,7 +149,7 @@ impl Encode for Gptq {
 mod tests {
     use super::*;
     use pare_model::matrix::Matrix;
-    use pare_model::site::{Point, Site};
+    use pare_model::site::Point;
 
     #[test]
     fn what_is_stored_is_on_the_grid_and_its_error_is_true_by_hand() {
@@ -133,6 +166,12 @@ mod tests {
         encoded.weight.decode_row(0, &mut row);
         assert!(row.iter().zip(weight.data()).all(|(a, b)| (a - b).abs() < 1e-3), "{row:?}");
         assert!(encoded.info.error.unwrap() < 1e-5 && encoded.weight.name() == "Q4_1");
+        // Nothing to make up for among them: their order does not matter.
+        let turned = Settings { act_order: Some(true), ..settings };
+        let turned = build(&turned).unwrap().encode(&task, &stats, &Pool::new(1)).unwrap();
+        let mut again = [0.0; 32];
+        turned.weight.decode_row(0, &mut again);
+        assert_eq!((row, encoded.info), (again, turned.info));
         assert!(build(&Settings { storage: Some("q3_k".into()), ..Settings::default() }).is_err());
         assert!(build(&Settings { damping: Some(2.0), ..Settings::default() }).is_err());
     }

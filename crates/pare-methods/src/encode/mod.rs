@@ -23,6 +23,7 @@ use crate::check;
 use crate::error::{Built, MethodError};
 use crate::names;
 use crate::obs::Factor;
+use crate::rounding::Form;
 use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
@@ -91,6 +92,11 @@ pub trait Encode: Send + Sync {
         None
     }
 
+    /// The pattern in which numbers stay when it removes some and is asked for `compare`.
+    fn pattern(&self, compare: Compare) -> Compare {
+        compare
+    }
+
     /// Whether it leaves the pool alone, so that several matrices are best encoded side by side.
     fn is_single_threaded(&self) -> bool {
         false
@@ -132,8 +138,12 @@ pub trait Encode: Send + Sync {
 
 /// What matrices with the same inputs share, such as the factor of their inverse Gram matrix.
 #[derive(Debug)]
-pub struct Prepared {
-    pub(crate) factor: Factor,
+pub struct Prepared(Shared);
+
+#[derive(Debug)]
+enum Shared {
+    Factor(Factor),
+    Form(Form),
 }
 
 /// One line of the registry.

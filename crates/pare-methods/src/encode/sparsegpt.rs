@@ -18,7 +18,7 @@
 //! Patterns: `matrix` compares all weights of a block of inputs, as the paper does; `row` those of a row in it; `8 rows` its columns
 //! over 8 neighbouring rows; 2:4 and 4:8 choose when the pass reaches their inputs. A `keep` of 1 removes nothing.
 
-use super::{Encode, Encoded, Entry, Info, Prepared, Task};
+use super::{Encode, Encoded, Entry, Info, Prepared, Shared, Task};
 use crate::card::Card;
 use crate::check;
 use crate::error::{MethodError, shown};
@@ -102,23 +102,38 @@ impl Encode for SparseGpt {
 
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
         self.check(task)?;
-        let factor = Factor::new(task.site, task.weight.cols(), stats, self.damping)?;
-        self.encode_with(task, stats, &Prepared { factor }, pool)
+        self.by(task, &self.factor(task.site, task.weight.cols(), stats)?, pool)
     }
 
     fn prepare(&self, site: Site, width: usize, stats: &Stats) -> Result<Option<Prepared>, MethodError> {
-        Ok(Some(Prepared { factor: Factor::new(site, width, stats, self.damping)? }))
+        Ok(Some(Prepared(Shared::Factor(self.factor(site, width, stats)?))))
     }
 
     fn encode_with(
         &self,
         task: &Task<'_>,
-        _: &Stats,
+        stats: &Stats,
         prepared: &Prepared,
         pool: &Pool,
     ) -> Result<Encoded, MethodError> {
+        let Prepared(Shared::Factor(factor)) = prepared else { return self.encode(task, stats, pool) };
         self.check(task)?;
-        let (factor, width) = (&prepared.factor, task.weight.cols());
+        self.by(task, factor, pool)
+    }
+}
+
+impl SparseGpt {
+    fn check(&self, task: &Task<'_>) -> Result<(), MethodError> {
+        task.check()?;
+        self.fits(task.weight.shape(), task.keep, task.compare)
+    }
+
+    fn factor(&self, site: Site, width: usize, stats: &Stats) -> Result<Factor, MethodError> {
+        Factor::new(site, width, stats, self.damping)
+    }
+
+    fn by(&self, task: &Task<'_>, factor: &Factor, pool: &Pool) -> Result<Encoded, MethodError> {
+        let width = task.weight.cols();
         if factor.width() != width {
             return Err(MethodError::Shape { site: task.site, what: "factor", want: width, got: factor.width() });
         }
@@ -130,13 +145,6 @@ impl Encode for SparseGpt {
         let (weight, error) = self.run(task, factor, pool);
         check::weights(task.site, "weight that stayed", &weight)?;
         Ok(Encoded { weight: Arc::new(Dense(weight)), info: Info { damping, error: Some(error) } })
-    }
-}
-
-impl SparseGpt {
-    fn check(&self, task: &Task<'_>) -> Result<(), MethodError> {
-        task.check()?;
-        self.fits(task.weight.shape(), task.keep, task.compare)
     }
 
     fn check_grid(&self, columns: usize) -> Result<(), MethodError> {

@@ -133,7 +133,7 @@ fn what_the_sizes_of_the_model_do_not_allow_is_refused_before_the_work() {
     };
     let rows: &[(&str, &str, &[&str])] = &[
         ("armor", "0.5", &["block 0 gate", "[80, 64]", "blocks of 32"]),
-        ("armor", "0.8", &["--keep 0.8", "0.8 of a core that keeps 0.5"]),
+        ("armor", "0.8", &["--keep 0.8", "pattern keeps half", "not 0.8"]),
         ("asvd", "0.02", &["--keep 0.02", "block 0 q", "strongest direction alone takes 0.0313"]),
         ("delta-drop", "0.5", &["--keep 0.5", "a larger keep (more than 0.5556)"]),
         ("flap", "0.1", &["--keep 0.1", "0.1 of 55296 parameters is 5529.6", "the floors keep 12672"]),
