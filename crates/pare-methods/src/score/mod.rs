@@ -2,6 +2,7 @@
 
 mod activation;
 mod block_influence;
+mod feature_merging;
 mod fluctuation;
 mod head_contribution;
 mod magnitude;
@@ -12,6 +13,7 @@ mod wanda;
 
 pub use activation::Activation;
 pub use block_influence::BlockInfluence;
+pub use feature_merging::FeatureMerging;
 pub use fluctuation::Fluctuation;
 pub use head_contribution::HeadContribution;
 pub use magnitude::Magnitude;
@@ -55,6 +57,7 @@ impl std::fmt::Debug for Entry {
 pub const ENTRIES: &[Entry] = &[
     activation::ENTRY,
     block_influence::ENTRY,
+    feature_merging::ENTRY,
     fluctuation::ENTRY,
     head_contribution::ENTRY,
     magnitude::ENTRY,

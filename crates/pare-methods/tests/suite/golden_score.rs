@@ -35,7 +35,9 @@ fn scored(name: &str, grain: Grain, case: &Value) -> Vec<f64> {
         (_, None) => 1,
     };
     let projection = (grain == Grain::Weight).then_some(Projection::Down);
-    let view = View { grain, site, projection, units, reader: reader.as_ref(), writers: &[] };
+    let writers: Vec<_> = case.get("writers").map_or(vec![], |writers| list(writers).iter().map(matrix).collect());
+    let writers: Vec<_> = writers.iter().collect();
+    let view = View { grain, site, projection, units, reader: reader.as_ref(), writers: &writers };
     (score::find(name).unwrap().build)(0).score(&view, &stats).unwrap()
 }
 
@@ -46,6 +48,11 @@ fn units_agree(name: &str, file: &str) {
     for (key, grain) in [("channel", Grain::Channel), ("group", Grain::Group)] {
         near(scored(name, grain, &golden[key]), &numbers(&golden[key]["scores"]), exactness);
     }
+}
+
+#[test]
+fn feature_merging() {
+    units_agree("feature-merging", "feature_merging");
 }
 
 #[test]
