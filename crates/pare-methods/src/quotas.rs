@@ -5,6 +5,7 @@ use crate::check::not_finite;
 use crate::error::{MethodError, shown};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 /// The cost of all rows whole, and what `keep` leaves of it.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +50,38 @@ pub(crate) fn cost(rows: &[Row], quotas: impl IntoIterator<Item = usize>) -> u12
     rows.iter().zip(quotas).map(|(row, quota)| u128::from(row.unit_cost) * quota as u128).sum()
 }
 
-/// The `place`-th unit that its row would lose.
-struct Unit {
+/// The `place`-th unit that a row of `units` would lose.
+#[derive(Clone, Copy)]
+struct Leaving {
     key: f64,
     row: usize,
     place: usize,
+    units: usize,
 }
+
+/// A heap gives the largest first: that is what leaves first.
+impl Ord for Leaving {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let share = |one: &Self, other: &Self| one.place as u128 * other.units as u128;
+        let order = other.key.total_cmp(&self.key);
+        let order = order.then_with(|| share(other, self).cmp(&share(self, other)));
+        order.then_with(|| (self.row, other.place).cmp(&(other.row, self.place)))
+    }
+}
+
+impl PartialOrd for Leaving {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Leaving {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Leaving {}
 
 /// One ranking of the units of all rows: they leave from the lowest key up until the kept cost is nearest to the target.
 ///
@@ -66,31 +93,38 @@ pub(crate) fn ranked(
     budget: Budget,
     keys: impl Fn(&Row, &mut [f64]),
 ) -> Result<Vec<usize>, MethodError> {
-    let mut leaving: Vec<Unit> = Vec::new();
-    for (index, (row, &floor)) in rows.iter().zip(floors).enumerate() {
-        let mut sorted = row.scores.clone();
-        sorted.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-        keys(row, &mut sorted);
-        sorted.truncate(row.scores.len() - floor);
-        leaving.extend(sorted.into_iter().enumerate().map(|(place, key)| Unit { key, row: index, place }));
-    }
-    leaving.sort_unstable_by(|a, b| {
-        let (of_a, of_b) = (rows[a.row].scores.len(), rows[b.row].scores.len());
-        let share = |place: usize, other: usize| place as u128 * other as u128;
-        let order = a.key.total_cmp(&b.key);
-        let order = order.then_with(|| share(a.place, of_b).cmp(&share(b.place, of_a)));
-        order.then_with(|| (b.row, a.place).cmp(&(a.row, b.place)))
-    });
+    // A row's units leave in the order of its keys: only the next one of each row is compared with those of the others.
+    let sorted: Vec<Vec<f64>> = rows
+        .iter()
+        .zip(floors)
+        .map(|(row, &floor)| {
+            let mut sorted = row.scores.clone();
+            sorted.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+            keys(row, &mut sorted);
+            sorted.truncate(row.scores.len() - floor);
+            sorted
+        })
+        .collect();
+    let next = |row: usize, place: usize| {
+        let key = *sorted[row].get(place)?;
+        Some(Leaving { key, row, place, units: rows[row].scores.len() })
+    };
+    let mut first: BinaryHeap<Leaving> = (0..rows.len()).filter_map(|row| next(row, 0)).collect();
     let mut quotas = whole(rows);
     let mut kept = budget.whole;
-    for unit in &leaving {
-        let next = kept - u128::from(rows[unit.row].unit_cost);
+    while let Some(mut leaving) = first.peek_mut() {
+        let Leaving { row, place, .. } = *leaving;
+        let rest = kept - u128::from(rows[row].unit_cost);
         // Of two prefixes equally near the larger model stays.
-        if (next as f64 - budget.target).abs() >= (kept as f64 - budget.target).abs() {
+        if (rest as f64 - budget.target).abs() >= (kept as f64 - budget.target).abs() {
             break;
         }
-        kept = next;
-        quotas[unit.row] -= 1;
+        kept = rest;
+        quotas[row] -= 1;
+        match next(row, place + 1) {
+            Some(after) => *leaving = after,
+            None => drop(PeekMut::pop(leaving)),
+        }
     }
     Ok(quotas)
 }

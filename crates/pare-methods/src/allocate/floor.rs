@@ -6,7 +6,7 @@
 //! Shapes     n_r scores s in row r; one quota per row
 //! Needs      no statistic beside the scores
 //! Parameters floor: the least share of a row that stays (the paper's Minimum Threshold), default 0.1, range 0..=1
-//! Cost       O(n log n) for n units in all; 40 * n bytes
+//! Cost       O(n log n) for n units in all; 8 * n bytes
 //! Departs    the threshold is a share of each row, not one count for all; a unit of many weights is ranked by its score per weight;
 //!            gradual rounds: see below
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor outside 0..=1 or above n_r, a cost of 0; Row for scores not finite
@@ -29,7 +29,7 @@ pub(super) const ENTRY: Entry = Entry {
         needs: &[],
         parameters: &["floor"],
         grains: &[],
-        cost: "n log n operations and 40 * n bytes for n units in all",
+        cost: "n log n operations and 8 * n bytes for n units in all",
         departs: "the threshold is a share of each row; units are ranked by score per weight; no training between rounds",
         exactness: 0.0,
     },

@@ -5,7 +5,7 @@
 //! Shapes     n_r scores in row r; one quota per row
 //! Needs      no statistic beside the scores
 //! Parameters none
-//! Cost       O(n log n) for n units in all; 40 * n bytes
+//! Cost       O(n log n) for n units in all; 8 * n bytes
 //! Departs    cost = true parameters of a unit (the paper counts a head as 512 / 3 channels); floors; attention scores are not squared
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
@@ -24,7 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
         needs: &[],
         parameters: &[],
         grains: &[],
-        cost: "n log n operations and 40 * n bytes for n units in all",
+        cost: "n log n operations and 8 * n bytes for n units in all",
         departs: "a unit costs its true parameters; floors; attention scores are not squared",
         exactness: 0.0,
     },
