@@ -12,7 +12,6 @@ pub(super) type Scores = Vec<Vec<f64>>;
 impl Prepared<'_> {
     /// The quota of every group of candidates of every cut, given their scores (anything of the right length where no score is looked at).
     pub(super) fn quotas(&self, scores: &[Scores], measure: &mut dyn Measured) -> Result<Vec<Vec<usize>>, Error> {
-        let rows: Vec<Vec<Row>> = self.cuts.iter().zip(scores).map(|(cut, scores)| cut.rows(scores)).collect();
         let mut quotas: Vec<Vec<usize>> = scores.iter().map(|groups| groups.iter().map(Vec::len).collect()).collect();
         let runs: Vec<Vec<usize>> = match self.recipe.joint {
             true => vec![(0..self.cuts.len()).collect()],
@@ -20,13 +19,15 @@ impl Prepared<'_> {
         };
         for cuts in runs {
             let Some(&first) = cuts.first() else { continue };
-            let together: Vec<Row> = cuts.iter().flat_map(|&cut| rows[cut].clone()).collect();
+            let rows: Vec<Vec<Row>> = cuts.iter().map(|&cut| self.cuts[cut].rows(&scores[cut])).collect();
+            let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+            let together: Vec<Row> = rows.into_iter().flatten().collect();
             let whole = quotas.clone();
             let spread = |of_rows: &[usize]| {
                 let mut quotas = whole.clone();
                 let mut rest = of_rows;
-                for &cut in &cuts {
-                    let (own, later) = rest.split_at(rows[cut].len());
+                for (&cut, &length) in cuts.iter().zip(&lengths) {
+                    let (own, later) = rest.split_at(length);
                     quotas[cut] = self.cuts[cut].spread(own, &scores[cut]);
                     rest = later;
                 }
