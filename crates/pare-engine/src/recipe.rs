@@ -169,6 +169,7 @@ built_in!(
     "sparsegpt-4of8",
     "sparsegpt-8rows",
     "sparsegpt-int4",
+    "sparsegpt-solved",
     "struct-energy",
     "svd",
     "tyr",
@@ -312,15 +313,14 @@ impl Recipe {
                 cut.share = 1.0 / cuts;
             }
         }
-        let removing = |step: &&Encode| encode::find(&step.method).is_ok_and(|entry| entry.removes);
-        let patterns: Vec<Compare> = self.encode.iter().filter(removing).map(|step| step.compare).collect();
+        let pattern = self.patterns_of_encodings().next();
         if recipe.cut.is_empty() {
-            let (grain, compare) = match patterns.first() {
-                Some(&compare) => (Grain::Weight, compare),
+            let (grain, compare) = match pattern {
+                Some(compare) => (Grain::Weight, compare),
                 None => (Grain::Channel, Compare::Row),
             };
             recipe.cut = vec![Cut::by(grain, score, compare)];
-        } else if !patterns.is_empty() {
+        } else if pattern.is_some() {
             let whole: f64 = recipe.cut.iter().map(|cut| cut.share).sum();
             recipe.cut.iter_mut().for_each(|cut| cut.share /= whole);
         }
@@ -350,11 +350,14 @@ impl Recipe {
     /// How each step that zeroes single weights, or those of a core, compares them.
     pub fn patterns(&self) -> impl Iterator<Item = Compare> {
         let cuts = self.cut.iter().filter(|cut| cut.grain == Grain::Weight).map(|cut| cut.compare);
-        let encodes = self.encode.iter().filter_map(|step| {
+        cuts.chain(self.patterns_of_encodings())
+    }
+
+    fn patterns_of_encodings(&self) -> impl Iterator<Item = Compare> {
+        self.encode.iter().filter_map(|step| {
             let entry = encode::find(&step.method).ok().filter(|entry| entry.removes)?;
             (entry.build)(&step.with).ok().map(|method| method.pattern(step.compare))
-        });
-        cuts.chain(encodes)
+        })
     }
 
     /// Whether its cuts leave every block with one shape.

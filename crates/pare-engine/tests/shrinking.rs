@@ -37,8 +37,7 @@ fn run(model: &Model, recipe: &Recipe, keep: f64, bias: bool, threads: usize) ->
 }
 
 fn is_pattern(recipe: &Recipe) -> bool {
-    let compared = recipe.cut.iter().map(|cut| cut.compare).chain(recipe.encode.iter().map(|step| step.compare));
-    compared.into_iter().any(|compare| matches!(compare, Compare::TwoOfFour | Compare::FourOfEight))
+    recipe.patterns().any(|compare| matches!(compare, Compare::TwoOfFour | Compare::FourOfEight))
 }
 
 fn masks(shrunk: &Shrunk) -> impl Iterator<Item = (usize, Projection, &Mask)> {

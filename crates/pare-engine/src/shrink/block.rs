@@ -230,7 +230,7 @@ fn side_by_side(
 }
 
 impl Done {
-    /// Brings projections that were masked or encoded nearer to what they were `before`.
+    /// Brings projections that were masked or encoded nearer to what they were `before`; those that lost nothing are left alone.
     fn restore(
         &mut self,
         index: usize,
@@ -243,13 +243,18 @@ impl Done {
         let one = |at: usize| {
             let (projection, before) = &before[at];
             work.interrupt.check()?;
-            let after = &block.linear(*projection).ok_or(Error::Recipe)?.weight;
+            let after = block.linear(*projection).ok_or(Error::Recipe)?;
+            let before = before.to_matrix();
+            if after.to_matrix() == before {
+                return Ok(None);
+            }
             let site = Site::new(index, projection.input());
-            let restored = restore.method.restore(&Lost { site, before: &before.to_matrix(), after }, stats)?;
-            Ok::<_, Error>(restored)
+            let restored = restore.method.restore(&Lost { site, before: &before, after: &after.weight }, stats)?;
+            Ok::<_, Error>(Some(restored))
         };
         let restored = parallel::each(before.len(), work.pool, &one)?;
         for ((projection, _), restored) in before.iter().zip(restored) {
+            let Some(restored) = restored else { continue };
             self.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = restored.weight;
             self.repairs.push(Repair { projection: *projection, block: index, info: restored.info });
         }
