@@ -4,8 +4,10 @@ use crate::cli::Methods;
 use crate::show;
 use anyhow::Result;
 use pare_engine::recipe::{BUILT_IN, Recipe};
-use pare_methods::card::{Card, Grain};
+use pare_methods::card::Card;
+use pare_methods::select::Compare;
 use pare_methods::{allocate, compensate, encode, merge, rewrite, score};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 fn axes() -> [(&'static str, &'static str, Vec<Card>); 6] {
@@ -44,23 +46,15 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
     }
     text += &format!("{mark}recipes: what a paper does, as data\n\n");
     for recipe in recipes()? {
-        let cuts: Vec<String> = recipe
-            .cut
-            .iter()
-            .map(|cut| {
-                let repair = cut.compensate.as_ref().map_or(String::new(), |repair| format!(" + {repair}"));
-                format!("{} of {} by {}{repair}", cut.allocate, grain(cut.grain), cut.score)
-            })
-            .collect();
         let loads = if recipe.is_uniform() { "loads everywhere" } else { "only pare loads the result" };
-        let cuts = cuts.join("; ");
+        let stages = stages(&recipe);
         text += &match arguments.markdown {
             true => format!(
-                "### {}\n\n{}.\n\n- does: {cuts}; keep {}; {loads}\n- source: {}\n\n",
+                "### {}\n\n{}.\n\n- does: {stages}; keep {}; {loads}\n- source: {}\n\n",
                 recipe.name, recipe.about, recipe.keep, recipe.source
             ),
             false => format!(
-                "  {:<16}{}\n  {:<16}{cuts}; keep {}; {loads}\n  {:<16}{}\n\n",
+                "  {:<16}{}\n  {:<16}{stages}; keep {}; {loads}\n  {:<16}{}\n\n",
                 recipe.name, recipe.about, "", recipe.keep, "", recipe.source
             ),
         };
@@ -68,15 +62,38 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
     show::print(&format!("{}\n", text.trim_end()))
 }
 
-fn grain(grain: Grain) -> String {
-    serde_json::to_value(grain).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+/// What a recipe does, in the order in which it does it.
+fn stages(recipe: &Recipe) -> String {
+    let repaired = |what: String, repair: &Option<String>| match repair {
+        Some(repair) => format!("{what} + {repair}"),
+        None => what,
+    };
+    let compared =
+        |compare: Compare| if compare == Compare::Row { String::new() } else { format!(" ({})", word(compare)) };
+    let rewrites = recipe.rewrite.iter().map(|step| format!("rewrite {}", step.method));
+    let cuts = recipe.cut.iter().map(|cut| {
+        let by = format!("{} of {} by {}{}", cut.allocate, word(cut.grain), cut.score, compared(cut.compare));
+        repaired(by, &cut.compensate)
+    });
+    let encodes = recipe
+        .encode
+        .iter()
+        .map(|step| repaired(format!("encode {}{}", step.method, compared(step.compare)), &step.compensate));
+    rewrites.chain(cuts).chain(encodes).collect::<Vec<_>>().join("; ")
+}
+
+/// The name of a unit or of a comparison, as a recipe writes it.
+fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn needs(card: &Card) -> String {
-    if card.needs.is_empty() {
-        return "nothing".to_owned();
-    }
-    card.needs.iter().map(|stat| format!("{stat:?}")).collect::<Vec<_>>().join(", ")
+    listed(card.needs.iter().map(|stat| format!("{stat:?}")), "nothing")
+}
+
+fn listed(names: impl Iterator<Item = String>, none: &str) -> String {
+    let names: Vec<String> = names.collect();
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }
 
 fn plain(card: &Card) -> String {
@@ -93,10 +110,10 @@ fn plain(card: &Card) -> String {
 }
 
 fn markdown(card: &Card) -> String {
-    let serves: Vec<String> = card.grains.iter().map(|&unit| grain(unit)).collect();
-    let serves = if serves.is_empty() { "every unit".to_owned() } else { serves.join(", ") };
+    let serves = listed(card.grains.iter().map(word), "every unit");
+    let parameters = listed(card.parameters.iter().map(|&name| name.to_owned()), "none");
     format!(
-        "### {}\n\n{}.\n\n- serves: {serves}\n- needs: {}\n- cost: {}\n- departs: {}\n- source: {}\n\n",
+        "### {}\n\n{}.\n\n- serves: {serves}\n- needs: {}\n- parameters: {parameters}\n- cost: {}\n- departs: {}\n- source: {}\n\n",
         card.name,
         card.about,
         needs(card),
@@ -117,6 +134,7 @@ fn as_json() -> Result<Value> {
                     "about": card.about,
                     "source": card.source,
                     "needs": card.needs.iter().map(|stat| format!("{stat:?}")).collect::<Vec<_>>(),
+                    "parameters": card.parameters,
                     "grains": card.grains,
                     "cost": card.cost,
                     "departs": card.departs,
