@@ -164,6 +164,7 @@ built_in!(
     "slicegpt",
     "slim",
     "slim-free",
+    "slim-measured",
     "sparsegpt",
     "sparsegpt-2of4",
     "sparsegpt-4of8",
