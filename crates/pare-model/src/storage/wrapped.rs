@@ -48,7 +48,7 @@ impl Weight for Wrapped {
         work.give(outer);
     }
 
-    /// The row of `L` times the core times `R`, each product folded in order.
+    /// The row of `L` times the core times `R`, each product folded in order; outside the blocks there is nothing to add.
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         let [outs, ins] = self.shape();
         let (mut left, mut core, mut middle) = (vec![0.0; outs], vec![0.0; ins], vec![0.0f32; ins]);
@@ -61,7 +61,8 @@ impl Weight for Wrapped {
         out.fill(0.0);
         for (i, &middle) in middle.iter().enumerate() {
             self.right.decode_row(i, &mut core);
-            out.iter_mut().zip(&core).for_each(|(out, &right)| *out = middle.mul_add(right, *out));
+            let within = out.iter_mut().zip(&core).skip(i / self.right.size() * self.right.size());
+            within.take(self.right.size()).for_each(|(out, &right)| *out = middle.mul_add(right, *out));
         }
     }
 
