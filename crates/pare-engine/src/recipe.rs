@@ -138,6 +138,7 @@ macro_rules! built_in {
 
 built_in!(
     "armor",
+    "armor-solved",
     "asvd",
     "bitmod",
     "block-float",
@@ -314,14 +315,12 @@ impl Recipe {
                 cut.share = 1.0 / cuts;
             }
         }
-        let pattern = self.patterns_of_encodings().next();
+        let encodes = self.encode.iter().any(|step| encode::find(&step.method).is_ok_and(|entry| entry.removes));
         if recipe.cut.is_empty() {
-            let (grain, compare) = match pattern {
-                Some(compare) => (Grain::Weight, compare),
-                None => (Grain::Channel, Compare::Row),
-            };
+            let grain = if encodes { Grain::Weight } else { Grain::Channel };
+            let compare = self.patterns_of_encodings().next().unwrap_or(Compare::Row);
             recipe.cut = vec![Cut::by(grain, score, compare)];
-        } else if pattern.is_some() {
+        } else if encodes {
             let whole: f64 = recipe.cut.iter().map(|cut| cut.share).sum();
             recipe.cut.iter_mut().for_each(|cut| cut.share /= whole);
         }
@@ -356,8 +355,8 @@ impl Recipe {
 
     fn patterns_of_encodings(&self) -> impl Iterator<Item = Compare> {
         self.encode.iter().filter_map(|step| {
-            let entry = encode::find(&step.method).ok().filter(|entry| entry.removes)?;
-            (entry.build)(&step.with).ok().map(|method| method.pattern(step.compare))
+            let method = (encode::find(&step.method).ok()?.build)(&step.with).ok()?;
+            method.pattern(step.compare)
         })
     }
 

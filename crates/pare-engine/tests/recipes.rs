@@ -117,6 +117,22 @@ fn a_mistake_is_answered_with_its_field() {
 }
 
 #[test]
+fn zeros_are_solved_around_where_there_are_some() {
+    let parse = |encode: &str| {
+        let head = "name = \"t\"\nabout = \"t\"\nsource = \"own\"\nkeep = 0.5\n[[encode]]\n";
+        Recipe::parse("r.toml", &format!("{head}{encode}\ncompensate = \"masked-least-squares\"\n"))
+    };
+    for sound in ["method = \"armor\"", "method = \"sparsegpt\"\ncompare = \"2:4\""] {
+        assert!(parse(sound).is_ok(), "{sound}");
+    }
+    let said = |encode: &str| parse(encode).unwrap_err().to_string();
+    let none = said("method = \"svd\"");
+    assert!(none.contains("field encode[0].compensate: found \"masked-least-squares\", expected another"), "{none}");
+    let rounded = said("method = \"sparsegpt\"\nwith = { bits = 4, group = 32 }");
+    assert!(rounded.contains("field encode[0].with: found bits = 4, expected no bits"), "{rounded}");
+}
+
+#[test]
 fn sequential_is_for_units_inside_a_part() {
     let cut = "grain = \"block\"\nscore = \"block-influence\"";
     let text =

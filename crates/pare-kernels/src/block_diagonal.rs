@@ -43,6 +43,14 @@ impl BlockDiagonal {
     pub fn size(&self) -> usize {
         self.size
     }
+
+    /// What row `o` holds within its block, `[size]`; beside it there are zeros.
+    ///
+    /// # Panics
+    /// When there is no such row, or `values` is not as long as a block is wide.
+    pub fn decode_within(&self, o: usize, values: &mut [f32]) {
+        self.blocks[o / self.size].decode_row(o % self.size, values);
+    }
 }
 
 impl Product for BlockDiagonal {
@@ -58,7 +66,7 @@ impl Product for BlockDiagonal {
         check_row(self.shape(), o, row);
         let block = o / self.size;
         row.fill(0.0);
-        self.blocks[block].decode_row(o % self.size, &mut row[block * self.size..(block + 1) * self.size]);
+        self.decode_within(o, &mut row[block * self.size..(block + 1) * self.size]);
     }
 
     fn parts(&self, _: Isa, rows: usize, threads: usize) -> usize {

@@ -100,7 +100,7 @@ impl Basis {
 
     /// `[kept, width]`.
     fn transposed(&self) -> Vec<f64> {
-        (0..self.kept).flat_map(|axis| (0..self.width).map(move |at| self.axes[at * self.kept + axis])).collect()
+        linalg::transposed(&self.axes, self.kept)
     }
 }
 

@@ -72,6 +72,12 @@ pub(crate) fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     product
 }
 
+/// A matrix with rows of `cols`, its columns one after the other.
+pub(crate) fn transposed(matrix: &[f64], cols: usize) -> Vec<f64> {
+    let rows = matrix.len() / cols.max(1);
+    (0..cols).flat_map(|col| (0..rows).map(move |row| row * cols + col)).map(|at| matrix[at]).collect()
+}
+
 /// The inverse `[n, n]` of `A + damping * mean(diag A) * I`, and the damping that was used (see [`solve_spd`]).
 ///
 /// # Errors

@@ -54,7 +54,7 @@ pub(crate) fn truncate(site: Site, weight: &Matrix, scale: &[f64], rank: usize) 
     let plain: Vec<f64> = weight.data().iter().map(|&value| f64::from(value)).collect();
     let rows = plain.chunks_exact(width.max(1));
     let scaled: Vec<f64> = rows.flat_map(|row| row.iter().zip(scale).map(|(w, s)| w * s)).collect();
-    let across = transposed(&scaled, width);
+    let across = linalg::transposed(&scaled, width);
     if out <= width {
         let moments = linalg::product(&scaled, &across, [out, width, out]);
         return by_outputs(site, &plain, moments, [out, width, rank]);
@@ -92,7 +92,7 @@ pub(crate) fn by_inputs(
     back: &[f64],
     [out, width, rank]: [usize; 3],
 ) -> Result<[Matrix; 2], MethodError> {
-    let moments = linalg::product(seen, &transposed(seen, out), [width, out, width]);
+    let moments = linalg::product(seen, &linalg::transposed(seen, out), [width, out, width]);
     let (_, vectors) = eigen(site, moments, width)?;
     let chosen: Vec<f64> = vectors.chunks_exact(width).rev().take(rank).flatten().copied().collect();
     let a = linalg::product(&chosen, seen, [rank, width, out]);
@@ -112,12 +112,6 @@ pub(crate) fn eigen(site: Site, mut matrix: Vec<f64>, n: usize) -> Result<(Vec<f
     }
     let cause = NumericCause::NoDecomposition { what: "eigenvectors" };
     linalg::symmetric_eigen(&matrix, n).ok_or(MethodError::Numeric { site, cause })
-}
-
-/// A matrix with rows of `cols`, its columns one after the other.
-pub(crate) fn transposed(matrix: &[f64], cols: usize) -> Vec<f64> {
-    let rows = matrix.len() / cols.max(1);
-    (0..cols).flat_map(|col| (0..rows).map(move |row| row * cols + col)).map(|at| matrix[at]).collect()
 }
 
 /// `A` `[out, R]` and `B` `[R, in]` from the columns of A and the rows of B, each pair made equally long.

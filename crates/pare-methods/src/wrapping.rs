@@ -132,11 +132,11 @@ impl Wrapping {
             for i in 0..self.left.len() {
                 // Z = A S
                 let z = linalg::product(&self.left[i], &self.core_block(i, j), [b, b, b]);
-                add(&mut moments, &linalg::product(&turned(&z, b), &z, [b, b, b]));
+                add(&mut moments, &linalg::product(&linalg::transposed(&z, b), &z, [b, b, b]));
                 // Transposed, so that columns of B are right-hand sides.
-                add(&mut wanted, &linalg::product(&turned(&self.target_block(i, j), b), &z, [b, b, b]));
+                add(&mut wanted, &linalg::product(&linalg::transposed(&self.target_block(i, j), b), &z, [b, b, b]));
             }
-            turned(&moved(&turned(&self.right[j], b), &moments, wanted, b), b)
+            linalg::transposed(&moved(&linalg::transposed(&self.right[j], b), &moments, wanted, b), b)
         });
         self.right = solved;
     }
@@ -146,7 +146,7 @@ impl Wrapping {
         let b = self.block;
         // B diag(h) B^T and diag(h) B^T
         let prepared: Vec<[Vec<f64>; 2]> = gather(pool, self.right.len(), &|j| {
-            let mut across = turned(&self.right[j], b);
+            let mut across = linalg::transposed(&self.right[j], b);
             for (row, h) in across.chunks_exact_mut(b).zip(&self.importance[j * b..]) {
                 row.iter_mut().for_each(|value| *value *= h);
             }
@@ -154,7 +154,7 @@ impl Wrapping {
         });
         self.core = gather(pool, self.left.len(), &|i| {
             let mut strip = self.core[i].clone();
-            let across = turned(&self.left[i], b);
+            let across = linalg::transposed(&self.left[i], b);
             let outputs = linalg::product(&across, &self.left[i], [b, b, b]);
             for (j, [inputs, reads]) in prepared.iter().enumerate() {
                 let mut core = self.core_block(i, j);
@@ -182,10 +182,6 @@ impl Wrapping {
 /// Block `j` `[b, b]` of a strip `[b, width]`.
 fn block_of<T: Copy>(strip: &[T], width: usize, j: usize, b: usize) -> Vec<T> {
     strip.chunks_exact(width).flat_map(|row| &row[j * b..(j + 1) * b]).copied().collect()
-}
-
-fn turned(square: &[f64], b: usize) -> Vec<f64> {
-    (0..b * b).map(|at| square[at % b * b + at / b]).collect()
 }
 
 fn add(sum: &mut [f64], values: &[f64]) {

@@ -50,6 +50,12 @@ pub trait Weight: Send + Sync + Debug {
     /// Decodes row `row` (`in` values) into `out`.
     fn decode_row(&self, row: usize, out: &mut [f32]);
 
+    /// Decodes all rows into `out` `[out, in]`, for storages whose rows share work.
+    fn decode_all(&self, out: &mut [f32]) {
+        let width = self.shape()[1].max(1);
+        out.chunks_exact_mut(width).enumerate().for_each(|(row, out)| self.decode_row(row, out));
+    }
+
     /// Bytes that one multiplication reads.
     fn bytes(&self) -> usize;
 
@@ -157,9 +163,7 @@ impl Linear {
     pub fn to_matrix(&self) -> Matrix {
         let [rows, cols] = self.weight.shape();
         let mut matrix = Matrix::zeros(rows, cols);
-        for row in 0..rows {
-            self.weight.decode_row(row, matrix.row_mut(row));
-        }
+        self.weight.decode_all(matrix.data_mut());
         matrix
     }
 

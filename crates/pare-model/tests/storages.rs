@@ -99,17 +99,15 @@ fn cases(out: usize, inn: usize, pool: &Pool) -> Vec<Case> {
     let core = quantised(draw, BlockType::Q4_0, out, inn);
     let core: Arc<dyn Weight> = Arc::new(core);
     add("sum", Arc::new(Sum::new(vec![Arc::clone(&core), low_rank]).unwrap()), Law::Steps);
-    let (left, right) = (draw.many(out, 1.0, 0.1), draw.many(inn * 32, 0.0, 0.3));
-    let left = BlockDiagonal::pack(PanelType::F32, out, 1, &|block, _, row| row[0] = left[block], pool);
-    let of = |block: usize, row: usize| &right[(block * 32 + row) * 32..][..32];
-    let right = BlockDiagonal::pack(
-        PanelType::F32,
-        inn / 32,
-        32,
-        &|block, row, values| values.copy_from_slice(of(block, row)),
-        pool,
-    );
-    add("wrapped", Arc::new(Wrapped::new(Arc::new(left), core, Arc::new(right)).unwrap()), Law::Steps);
+    let left = [8, 3, 1].into_iter().find(|size| out % size == 0).unwrap();
+    let [left, right] = [[out, left], [inn, 32]].map(|[width, size]| {
+        let values = draw.many(width * size, 0.0, 0.3);
+        let row = |block: usize, row: usize, to: &mut [f32]| {
+            to.copy_from_slice(&values[(block * size + row) * size..][..size]);
+        };
+        Arc::new(BlockDiagonal::pack(PanelType::F32, width / size, size, &row, pool))
+    });
+    add("wrapped", Arc::new(Wrapped::new(left, core, right).unwrap()), Law::Steps);
     add("dense", plain, Law::Fold);
     cases
 }
@@ -135,6 +133,11 @@ fn every_storage_multiplies_as_its_dense_form_does() {
             assert_eq!(weight.shape(), [out, inn], "{name}");
             assert!(weight.bytes() > 0, "{name}");
             let matrix = Linear::new(Arc::clone(&weight)).to_matrix();
+            for o in 0..out {
+                let mut row = vec![f32::NAN; inn];
+                weight.decode_row(o, &mut row);
+                assert_eq!(bits(&row), bits(matrix.row(o)), "{name}: row {o}");
+            }
             let whole = multiply(weight.as_ref(), &x, most, &pools[0]);
             for (t, y) in whole.chunks_exact(out).enumerate() {
                 let x = &x[t * inn..(t + 1) * inn];

@@ -151,6 +151,7 @@ mod tests {
             ("wanda-8rows", "rows8-f16"),
             ("eora", "2of4-f16"),
             ("armor", "2of4-f16"),
+            ("armor-solved", "2of4-f16"),
             ("wanda-solved", "2of4-f16"),
             ("sparsegpt-solved", "auto"),
             ("wanda", "auto"),

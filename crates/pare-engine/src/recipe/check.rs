@@ -123,8 +123,23 @@ fn check_encode(file: &In<'_>, index: usize, step: &Encode) -> Result<(), Recipe
     let at = |key: &str| format!("encode[{index}].{key}");
     let known = || encode::ENTRIES.iter().map(|entry| entry.card.name).collect();
     let entry = encode::find(&step.method).map_err(|_| file.unknown(at("method"), &step.method, known()))?;
-    file.built(at("with"), (entry.build)(&step.with))?;
-    check_repair(file, &at, step.compensate.as_deref(), &step.compensate_with, None)
+    let built = (entry.build)(&step.with);
+    let pattern = built.as_ref().ok().and_then(|method| method.pattern(step.compare));
+    file.built(at("with"), built)?;
+    check_repair(file, &at, step.compensate.as_deref(), &step.compensate_with, None)?;
+    let of_zeros = |name: &String| compensate::find(name).is_ok_and(|entry| entry.of_zeros);
+    let Some(repair) = step.compensate.as_ref().filter(|name| of_zeros(name)) else { return Ok(()) };
+    match (pattern, step.with.bits) {
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(bits)) => {
+            let expected = format!("no bits: what {repair} solves anew is rounded to nothing");
+            Err(file.field(at("with"), format!("bits = {bits}"), expected))
+        }
+        (None, _) => {
+            let expected = format!("another repair, or none: {} leaves no zeros to solve around", step.method);
+            Err(file.field(at("compensate"), format!("{repair:?}"), expected))
+        }
+    }
 }
 
 /// A repair of removed columns belongs to a cut of channels or groups, a repair of matrices to masks and encodings (no grain).

@@ -158,8 +158,8 @@ impl<'a> Prepared<'a> {
                 }
             };
             let method = (entry.build)(&step.with)?;
-            if entry.removes {
-                check_pattern(method.pattern(step.compare), own, keep)?;
+            if let Some(pattern) = method.pattern(step.compare) {
+                check_pattern(pattern, own, keep)?;
             }
             let restore = restore(step.compensate.as_deref(), &step.compensate_with)?;
             prepared.encodes.push(PreparedEncode { step, method, needs: entry.card.needs, restore, keep: own });

@@ -31,6 +31,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-6,
     },
     composes: false,
+    of_zeros: false,
     needs_bias: true,
     build: Build::Columns(|_| Ok(Box::new(Bias))),
 };

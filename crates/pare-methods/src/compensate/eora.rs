@@ -44,6 +44,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-4,
     },
     composes: true,
+    of_zeros: false,
     needs_bias: false,
     build: Build::Matrix(|settings| {
         settings.only(ENTRY.card.parameters)?;
@@ -157,7 +158,7 @@ fn from_outputs(
     [out, width, rank]: [usize; 3],
 ) -> Result<[Matrix; 2], MethodError> {
     let spread = linalg::product(change, gram, [out, width, width]);
-    let moments = linalg::product(&spread, &low_rank::transposed(change, width), [out, width, out]);
+    let moments = linalg::product(&spread, &linalg::transposed(change, width), [out, width, out]);
     low_rank::by_outputs(site, change, moments, [out, width, rank])
 }
 
@@ -177,7 +178,7 @@ fn from_inputs(
         rows.flat_map(|(row, &root)| row.iter().map(move |value| value * scale(root))).collect()
     };
     let (to, back) = (scaled(&|root| root), scaled(&|root| 1.0 / root));
-    let seen = linalg::product(&to, &low_rank::transposed(change, width), [width, width, out]);
+    let seen = linalg::product(&to, &linalg::transposed(change, width), [width, width, out]);
     low_rank::by_inputs(site, &seen, &back, [out, width, rank])
 }
 

@@ -40,6 +40,7 @@ pub(super) const ENTRY: Entry = Entry {
         exactness: 1e-5,
     },
     composes: false,
+    of_zeros: false,
     needs_bias: false,
     build: Build::Columns(|settings| Ok(Box::new(LeastSquares { damping: settings.damping }))),
 };

@@ -3,17 +3,22 @@
 //! Source     folklore: least squares per row for a fixed mask, as in the optimal brain surgeon; iterative solvers after ALPS,
 //!            arXiv:2406.07831; conjugate gradients are Hestenes and Stiefel 1952
 //! Formula    the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the matrix after is, row by row, by
-//!            conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix after
+//!            conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix after. Of a core S between
+//!            block-diagonal L and R, as armor leaves it, the move D is solved that makes W' = L (S + D) R the least of
+//!            E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of L together
 //! Shapes     W, W' [out, in]; G [in, in]
 //! Needs      Stat::Gram [in, in]
 //! Parameters damping: d, range (0, inf); default 4 * kept / tokens with the mean number kept in a row. iterations: range 1.., default 20
-//! Cost       2 iterations * out * in^2 operations in f32, shared by rows as matrix products; 4 in^2 + 36 out * in bytes
+//! Cost       2 iterations * out * in^2 operations in f32, shared by rows as matrix products; 4 in^2 + 36 out * in bytes,
+//!            28 in^2 more for a wrapped matrix
 //! Departs    the damping pulls towards W; a row whose solution is not better than it was stays as it was
-//! Errors     MissingStat, Shape, Params; Numeric: not finite
+//! Errors     MissingStat, Shape, Params; Unsupported: a low rank or a sum, which leave no zeros; Numeric: not finite
 //! Exactness  1e-4 against goldens/compensate/masked_least_squares (reckoned in f32)
 //!
 //! Many rows share one Gram matrix but have a mask each: a factor per row would cost kept^3 / 3 each, a product of all directions with
 //! the Gram matrix costs `in^2` per row and step. The error on the calibration inputs never grows.
+
+mod wrapped;
 
 use super::{Build, Entry, Info, Lost, Restore, Restored};
 use crate::card::Card;
@@ -21,8 +26,10 @@ use crate::check;
 use crate::distortion;
 use crate::error::MethodError;
 use crate::linalg;
+use pare_model::matrix::Matrix;
 use pare_model::stats::{Stat, Stats};
 use pare_model::storage::Dense;
+use pare_model::weight::{Composed, Linear, Weight};
 use std::sync::Arc;
 
 /// See the head of this file.
@@ -35,10 +42,11 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["damping", "iterations"],
         grains: &[],
         cost: "2 * iterations * out * in^2 operations; 4 in^2 + 36 out * in bytes",
-        departs: "the damping pulls towards the weights before; rows that would not gain stay",
+        departs: "the damping pulls towards the weights before; rows that would not gain stay; of a wrapped matrix the core is solved",
         exactness: 1e-4,
     },
     composes: false,
+    of_zeros: true,
     needs_bias: false,
     build: Build::Matrix(|settings| {
         settings.only(ENTRY.card.parameters)?;
@@ -67,83 +75,135 @@ pub struct MaskedLeastSquares {
 
 impl Restore for MaskedLeastSquares {
     fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError> {
+        let wrapped = match lost.after.composed() {
+            None => None,
+            Some(Composed::Wrapped(wrapped)) => Some(wrapped),
+            Some(Composed::LowRank(_) | Composed::Sum(_)) => {
+                return Err(MethodError::Unsupported {
+                    method: ENTRY.card.name,
+                    what: format!("{}: a {} weight", lost.site, lost.after.name()),
+                    why: "its parts have no mask",
+                });
+            }
+        };
         let after = lost.check()?;
         let [out, width] = after.shape();
         let gram = check::stat(stats, lost.site, Stat::Gram, width * width)?;
-        let kept = after.data().iter().filter(|value| **value != 0.0).count() as f64 / out.max(1) as f64;
-        let damping = self.damping.unwrap_or(DAMPING * kept.max(1.0) / stats.tokens() as f64);
-        if !(damping > 0.0 && damping.is_finite()) {
-            let why = format!(
-                "{damping} for {kept} inputs a row over {} tokens, expected a number more than 0",
-                stats.tokens()
-            );
-            return Err(MethodError::Params { key: "damping", why });
-        }
-        let mean = (0..width).map(|i| gram[i * width + i]).sum::<f64>() / width.max(1) as f64;
-        // Inputs that are all zero are solved by anything.
-        let shift = if mean > 0.0 { damping * mean } else { 1.0 };
-        let system = System::new(gram, width, shift);
-        let mut solved = after.clone();
-        for first in (0..out).step_by(BAND) {
-            let rows = first * width..out.min(first + BAND) * width;
-            let before = &lost.before.data()[rows.clone()];
-            system.solve(before, &mut solved.data_mut()[rows], self.iterations);
-        }
+        let core = wrapped.map(|wrapped| Linear::new(Arc::clone(wrapped.core())).to_matrix());
+        let masked = core.as_ref().unwrap_or(&after);
+        let damping = self.damping(masked, stats.tokens())?;
+        let (mut solved, together) = match wrapped {
+            None => (solve_rows(lost.before, &after, (gram, damping), self.iterations), 1),
+            Some(wrapped) => {
+                let core = wrapped::solve(lost.before, &after, (wrapped, masked), (gram, damping), self.iterations);
+                (core, wrapped.diagonals()[0].size())
+            }
+        };
         check::weights(lost.site, "restored weight", &solved)?;
-        let errors = [&after, &solved].map(|matrix| distortion::per_row(gram, lost.before, matrix));
+        let stored = |values: &Matrix| -> Arc<dyn Weight> {
+            let plain: Arc<dyn Weight> = Arc::new(Dense(values.clone()));
+            lost.after.repacked(&|_| Arc::clone(&plain)).unwrap_or(plain)
+        };
+        let given = Linear::new(stored(&solved)).to_matrix();
+        let errors = [&after, &given].map(|matrix| distortion::per_row(gram, lost.before, matrix));
         let mut best = errors[1].clone();
-        for (row, error) in best.iter_mut().enumerate() {
-            if errors[0][row] <= *error {
-                solved.row_mut(row).copy_from_slice(after.row(row));
-                *error = errors[0][row];
+        for first in (0..out).step_by(together) {
+            let rows = first..first + together;
+            let [before, now] = [&errors[0], &errors[1]].map(|errors| errors[rows.clone()].iter().sum::<f64>());
+            if before <= now {
+                let values = rows.start * width..rows.end * width;
+                solved.data_mut()[values.clone()].copy_from_slice(&masked.data()[values]);
+                best[rows.clone()].copy_from_slice(&errors[0][rows]);
             }
         }
         let [error_before, error_after] = [&errors[0], &best].map(|errors| distortion::mean(errors));
         check::finite(lost.site, "calibration error", &[error_before, error_after])?;
         let info = Info { damping, error_before: Some(error_before), error_after: Some(error_after), fell_back: None };
-        Ok(Restored { weight: Arc::new(Dense(solved)), info })
+        Ok(Restored { weight: stored(&solved), info })
     }
 }
 
-/// The damped Gram matrix, scaled to a diagonal of ones.
+impl MaskedLeastSquares {
+    /// The damping for what `masked` left, relative to the mean diagonal of the Gram matrix.
+    fn damping(&self, masked: &Matrix, tokens: u64) -> Result<f64, MethodError> {
+        let kept = masked.data().iter().filter(|value| **value != 0.0).count() as f64 / masked.rows().max(1) as f64;
+        let damping = self.damping.unwrap_or(DAMPING * kept.max(1.0) / tokens as f64);
+        if damping > 0.0 && damping.is_finite() {
+            return Ok(damping);
+        }
+        let why = format!("{damping} for {kept} inputs a row over {tokens} tokens, expected a number more than 0");
+        Err(MethodError::Params { key: "damping", why })
+    }
+}
+
+/// The rows of `after`, each solved for itself, with the second moments `[in, in]` of the inputs.
+fn solve_rows(before: &Matrix, after: &Matrix, (gram, damping): (&[f64], f64), iterations: usize) -> Matrix {
+    let [out, width] = after.shape();
+    let system = System::new(gram, width, damping);
+    let mut solved = after.clone();
+    for first in (0..out).step_by(BAND) {
+        let rows = first * width..out.min(first + BAND) * width;
+        let solved = &mut solved.data_mut()[rows.clone()];
+        // What is still to give, in scaled weights: its product is the residual where the mask is open.
+        let scaled = |(at, (before, solved)): (usize, (&f32, &f32))| {
+            ((f64::from(*before) - f64::from(*solved)) * system.root[at % width]) as f32
+        };
+        let lacking: Vec<f32> = before.data()[rows].iter().zip(&*solved).enumerate().map(scaled).collect();
+        let residual = linalg::product_f32(&lacking, &system.matrix, [lacking.len() / width, width, width]);
+        system.solve(&System::new(&[1.0], 1, 0.0), residual, solved, iterations);
+    }
+    solved
+}
+
+/// Second moments, scaled to a diagonal of ones.
 struct System {
-    /// `[in, in]`
+    /// `D^-1/2 M D^-1/2`, `[n, n]`.
     matrix: Vec<f32>,
-    /// `D^1/2`, `[in]`.
+    /// `D^1/2`, `[n]`.
     root: Vec<f64>,
 }
 
 impl System {
-    fn new(gram: &[f64], width: usize, shift: f64) -> Self {
-        let root: Vec<f64> = (0..width).map(|i| (gram[i * width + i] + shift).sqrt()).collect();
-        let mut matrix = Vec::with_capacity(width * width);
-        for (i, row) in gram.chunks_exact(width.max(1)).enumerate() {
+    /// Of moments `[n, n]` with `damping` times their mean diagonal added to it; what has none stays alone.
+    fn new(moments: &[f64], n: usize, damping: f64) -> Self {
+        let mean = (0..n).map(|i| moments[i * n + i]).sum::<f64>() / n.max(1) as f64;
+        // Inputs that are all zero are solved by anything.
+        let shift = if mean > 0.0 { damping * mean } else { 1.0 };
+        let root = |i: usize| match moments[i * n + i] + shift {
+            own if own > 0.0 => own.sqrt(),
+            _ => 1.0,
+        };
+        let root: Vec<f64> = (0..n).map(root).collect();
+        let mut matrix = Vec::with_capacity(n * n);
+        for (i, row) in moments.chunks_exact(n.max(1)).enumerate() {
             matrix.extend(row.iter().zip(&root).map(|(value, root_j)| (value / (root[i] * root_j)) as f32));
         }
-        (0..width).for_each(|i| matrix[i * width + i] = 1.0);
+        (0..n).for_each(|i| matrix[i * n + i] = 1.0);
         Self { matrix, root }
     }
 
-    /// Moves what is not zero in the rows of `solved` towards what `before` gives, by conjugate gradients.
-    fn solve(&self, before: &[f32], solved: &mut [f32], iterations: usize) {
-        let width = self.root.len();
+    /// Moves what is not zero in `solved` to where `outputs` times the move times these moments is the `residual`, in scaled weights,
+    /// by conjugate gradients. As many rows as `outputs` has are solved together.
+    fn solve(&self, outputs: &System, mut residual: Vec<f32>, solved: &mut [f32], iterations: usize) {
+        let (width, together) = (self.root.len(), outputs.root.len());
         let rows = solved.len().checked_div(width).unwrap_or(0);
+        let strip = (together * width).max(1);
         let mask: Vec<f32> = solved.iter().map(|&value| f32::from(u8::from(value != 0.0))).collect();
-        // What is still to give, in scaled weights: its product is the residual where the mask is open.
-        let scaled = |(at, (before, solved)): (usize, (&f32, &f32))| {
-            ((f64::from(*before) - f64::from(*solved)) * self.root[at % width]) as f32
-        };
-        let lacking: Vec<f32> = before.iter().zip(&*solved).enumerate().map(scaled).collect();
-        let mut residual = linalg::product_f32(&lacking, &self.matrix, [rows, width, width]);
         residual.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
         let mut direction = residual.clone();
         let mut step = vec![0.0_f32; solved.len()];
-        let mut squares: Vec<f64> = residual.chunks_exact(width.max(1)).map(|row| dot(row, row)).collect();
+        let mut squares: Vec<f64> = residual.chunks_exact(strip).map(|rows| dot(rows, rows)).collect();
         for _ in 0..iterations {
             let mut image = linalg::product_f32(&direction, &self.matrix, [rows, width, width]);
+            if together > 1 {
+                for rows in image.chunks_exact_mut(strip) {
+                    let mixed = linalg::product_f32(&outputs.matrix, rows, [together, together, width]);
+                    rows.copy_from_slice(&mixed);
+                }
+            }
             image.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
-            for (row, squares) in squares.iter_mut().enumerate() {
-                let at = row * width..(row + 1) * width;
+            for (index, squares) in squares.iter_mut().enumerate() {
+                let at = index * strip..(index + 1) * strip;
                 let (direction, residual) = (&mut direction[at.clone()], &mut residual[at.clone()]);
                 let curvature = dot(direction, &image[at.clone()]);
                 // Solved, or beyond what f32 tells apart.
@@ -162,7 +222,8 @@ impl System {
         }
         for (at, (value, step)) in solved.iter_mut().zip(&step).enumerate() {
             if *value != 0.0 {
-                *value = (f64::from(*value) + f64::from(*step) / self.root[at % width]) as f32;
+                let root = self.root[at % width] * outputs.root[at / width % together];
+                *value = (f64::from(*value) + f64::from(*step) / root) as f32;
             }
         }
     }
@@ -175,9 +236,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pare_model::matrix::Matrix;
     use pare_model::site::{Point, Site};
-    use pare_model::weight::{Linear, Weight};
 
     const SITE: Site = Site { block: 0, point: Point::FfnOut };
 

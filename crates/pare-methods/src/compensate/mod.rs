@@ -192,6 +192,8 @@ pub struct Entry {
     pub card: Card,
     /// Whether its result is made of several matrices, which only pare runs.
     pub composes: bool,
+    /// Whether it repairs what zeros stand in for, and nothing else.
+    pub of_zeros: bool,
     /// Whether it repairs nothing where no bias may be.
     pub needs_bias: bool,
     /// Builds it.

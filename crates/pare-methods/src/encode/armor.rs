@@ -74,8 +74,8 @@ pub struct Armor {
 }
 
 impl Encode for Armor {
-    fn pattern(&self, _: Compare) -> Compare {
-        Compare::TwoOfFour
+    fn pattern(&self, _: Compare) -> Option<Compare> {
+        Some(Compare::TwoOfFour)
     }
 
     fn fits(&self, [out, width]: [usize; 2], keep: f64, _: Compare) -> Result<(), MethodError> {

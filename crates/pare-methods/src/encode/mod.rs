@@ -92,9 +92,10 @@ pub trait Encode: Send + Sync {
         None
     }
 
-    /// The pattern in which numbers stay when it removes some and is asked for `compare`.
-    fn pattern(&self, compare: Compare) -> Compare {
-        compare
+    /// The pattern of the zeros that it leaves when it is asked for `compare`; none when it leaves no zeros.
+    fn pattern(&self, compare: Compare) -> Option<Compare> {
+        let _ = compare;
+        None
     }
 
     /// Whether it leaves the pool alone, so that several matrices are best encoded side by side.

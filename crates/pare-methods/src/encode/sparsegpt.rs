@@ -87,6 +87,10 @@ pub struct SparseGpt {
 }
 
 impl Encode for SparseGpt {
+    fn pattern(&self, compare: Compare) -> Option<Compare> {
+        Some(compare)
+    }
+
     fn fits(&self, [_, columns]: [usize; 2], keep: f64, compare: Compare) -> Result<(), MethodError> {
         let Some(m) = group_of(compare).filter(|_| keep < 1.0) else { return self.check_grid(columns) };
         if (keep - 0.5).abs() > 1e-6 {

@@ -25,11 +25,10 @@ pub fn towards(
     }
     // [m, n]: one right-hand side for each output.
     let mut change = match writes {
-        true => (0..m * n).map(|at| cross[at % n * m + at / n]).collect(),
+        true => linalg::transposed(cross, m),
         false => {
             let dense: Vec<f64> = weight.data().iter().map(|&value| f64::from(value)).collect();
-            let turned: Vec<f64> = (0..n * n).map(|at| cross[at % n * n + at / n]).collect();
-            linalg::product(&dense, &turned, [m, n, n])
+            linalg::product(&dense, &linalg::transposed(cross, n), [m, n, n])
         }
     };
     linalg::solve_spd(gram, n, &mut change, damping)?;

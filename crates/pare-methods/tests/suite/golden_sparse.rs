@@ -1,14 +1,17 @@
 //! Agreement with the references of what removes weights, makes them low rank, or brings back what that lost.
 
 use crate::golden::{flat, golden, list, matrix, near, numbers};
+use pare_kernels::block_diagonal::BlockDiagonal;
+use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
 use pare_methods::compensate::{self, Lost};
 use pare_methods::encode::{self, Encoded, Task};
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
+use pare_model::matrix::Matrix;
 use pare_model::site::{Point, Site};
 use pare_model::stats::{Stat, Stats};
-use pare_model::storage::Dense;
+use pare_model::storage::{Dense, Wrapped};
 use pare_model::weight::{Composed, Linear, Weight};
 use serde_json::Value;
 use std::sync::Arc;
@@ -96,7 +99,10 @@ fn restored(name: &str, case: &Value) {
     let mut stats = Stats::new(1);
     stats.insert(SITE, Stat::Gram, flat(&case["gram"]));
     let before = matrix(&case["w"]);
-    let after: Arc<dyn Weight> = Arc::new(Dense(matrix(&case["after"])));
+    let mut after: Arc<dyn Weight> = Arc::new(Dense(matrix(&case["after"])));
+    if let (Some(left), Some(right)) = (case.get("left"), case.get("right")) {
+        after = Arc::new(Wrapped::new(diagonal(left), after, diagonal(right)).unwrap());
+    }
     let lost = Lost { site: SITE, before: &before, after: &after };
     let restored = build(&settings).unwrap().restore(&lost, &stats).unwrap();
     let exactness = entry.card.exactness;
@@ -107,11 +113,19 @@ fn restored(name: &str, case: &Value) {
     assert!(off <= exactness * error_before, "{off:e} of {error_before}");
 }
 
+/// The matrix of these blocks.
+fn diagonal(blocks: &Value) -> Arc<BlockDiagonal> {
+    let blocks: Vec<Matrix> = list(blocks).iter().map(matrix).collect();
+    let row = |block: usize, row: usize, to: &mut [f32]| to.copy_from_slice(blocks[block].row(row));
+    Arc::new(BlockDiagonal::pack(PanelType::F32, blocks.len(), blocks[0].rows(), &row, &Pool::new(1)))
+}
+
 #[test]
 fn masked_least_squares() {
-    list(&golden("compensate", "masked_least_squares")["cases"])
-        .iter()
-        .for_each(|case| restored("masked-least-squares", case));
+    let golden = golden("compensate", "masked_least_squares");
+    for cases in ["cases", "wrapped"] {
+        list(&golden[cases]).iter().for_each(|case| restored("masked-least-squares", case));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pare_methods::settings::Settings;
 use pare_model::matrix::Matrix;
 use pare_model::stats::{Stat, Stats};
 use pare_model::storage::Dense;
-use pare_model::weight::{Linear, Weight};
+use pare_model::weight::{Composed, Linear, Weight};
 use std::sync::Arc;
 
 fn of_matrices() -> impl Iterator<Item = &'static Entry> {
@@ -90,6 +90,47 @@ fn a_mask_stays_and_what_it_left_says_more() {
         }
         let info = restored.info;
         assert!(info.error_after.unwrap() < 0.9 * info.error_before.unwrap(), "round {round}: {info:?}");
+    }
+}
+
+#[test]
+fn a_wrapped_core_keeps_its_wrappers_and_zeros_and_says_more() {
+    let mut draw = Draw(18);
+    for (round, [out, width, block]) in [[8, 16, 4], [24, 16, 8], [32, 64, 32], [16, 48, 8]].into_iter().enumerate() {
+        let before = draw.matrix(out, width);
+        let stats = stats(&mut draw, width, 300, round == 1);
+        let settings = Settings { block: Some(block), iterations: Some(3), ..Settings::default() };
+        let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::TwoOfFour };
+        let armor = (encode::find("armor").unwrap().build)(&settings).unwrap();
+        let after = armor.encode(&task, &stats, &Pool::new(1)).unwrap().weight;
+        let lost = Lost { site: SITE, before: &before, after: &after };
+        let restored = build(find("masked-least-squares").unwrap(), 1).restore(&lost, &stats).unwrap();
+        let parts = [&after, &restored.weight].map(|weight| match weight.composed() {
+            Some(Composed::Wrapped(wrapped)) => wrapped,
+            other => panic!("{other:?}"),
+        });
+        let diagonals = parts.map(|wrapped| {
+            let mut row = vec![0.0; block];
+            let mut all = Vec::new();
+            for diagonal in wrapped.diagonals() {
+                for o in 0..diagonal.count() * block {
+                    diagonal.decode_within(o, &mut row);
+                    all.extend(row.iter().map(|value| value.to_bits()));
+                }
+            }
+            all
+        });
+        assert!(diagonals[0] == diagonals[1], "round {round}");
+        let cores = parts.map(|wrapped| Linear::new(Arc::clone(wrapped.core())).to_matrix());
+        for (value, mask) in cores[1].data().iter().zip(cores[0].data()) {
+            assert!(*mask != 0.0 || value.to_bits() == 0, "round {round}: {value} where nothing was");
+        }
+        let [was, is] = [&after, &restored.weight]
+            .map(|weight| error(&stats, &before, &Linear::new(Arc::clone(weight)).to_matrix()));
+        let info = restored.info;
+        assert!(is < 0.9 * was, "round {round}: {was} to {is}");
+        assert!((info.error_before.unwrap() - was).abs() <= 1e-5 * was, "round {round}: {info:?}");
+        assert!((info.error_after.unwrap() - is).abs() <= 1e-5 * was, "round {round}: {info:?}");
     }
 }
 
@@ -236,6 +277,16 @@ fn what_cannot_be_is_refused() {
     assert_eq!(says, "parameter type: q8_0 for factors of 36 inputs, expected a multiple of 32");
     let says = message("eora", Settings { storage: Some("q4_k".into()), ..plain() });
     assert_eq!(says, "parameter type: \"q4_k\", expected f32, f16 or q8_0");
+    let low: Arc<dyn Weight> = {
+        let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::Row };
+        (encode::find("svd").unwrap().build)(&plain()).unwrap().encode(&task, &stats, &Pool::new(1)).unwrap().weight
+    };
+    let lost = Lost { site: SITE, before: &before, after: &low };
+    let says = build(find("masked-least-squares").unwrap(), 1).restore(&lost, &stats).unwrap_err().to_string();
+    assert_eq!(
+        says,
+        "masked-least-squares does not work on block 1 ffn output: a low rank weight: its parts have no mask"
+    );
     let says = message("masked-least-squares", Settings { iterations: Some(0), ..plain() });
     assert_eq!(says, "parameter iterations: 0, expected at least 1");
     let says = message("masked-least-squares", Settings { damping: Some(-1.0), ..plain() });

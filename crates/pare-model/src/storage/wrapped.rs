@@ -2,6 +2,7 @@
 
 use crate::weight::{Composed, Exact, Repack, Weight, Workspace};
 use pare_kernels::block_diagonal::BlockDiagonal;
+use pare_kernels::elementwise::subtract_rows;
 use pare_kernels::pool::Pool;
 use pare_kernels::product::{Product, multiply_together};
 use std::sync::Arc;
@@ -28,6 +29,38 @@ impl Wrapped {
         [&self.left, &self.right]
     }
 
+    /// Rows of `L` times the core times `R` from row `first` on, all of one block of `L`. Each product is folded in order, and outside the
+    /// blocks there is nothing to add.
+    fn decode_rows(&self, first: usize, out: &mut [f32]) {
+        let width = self.shape()[1];
+        if out.is_empty() {
+            return;
+        }
+        let [left, right] = [self.left.size(), self.right.size()];
+        let mut core = vec![0.0; left * width];
+        for (o, row) in core.chunks_exact_mut(width).enumerate() {
+            self.core.decode_row(first / left * left + o, row);
+        }
+        let (mut weights, mut block) = (vec![0.0; left], vec![0.0; right * right]);
+        let mut middle = vec![0.0; out.len()];
+        for (o, middle) in middle.chunks_exact_mut(width).enumerate() {
+            self.left.decode_within(first + o, &mut weights);
+            // What is taken away with the other sign is added.
+            weights.iter_mut().for_each(|weight| *weight = -*weight);
+            subtract_rows(middle, &weights, &core, width);
+            middle.iter_mut().for_each(|value| *value = -*value);
+        }
+        out.fill(0.0);
+        for from in (0..width).step_by(right) {
+            for (i, row) in block.chunks_exact_mut(right).enumerate() {
+                self.right.decode_within(from + i, row);
+            }
+            for (out, middle) in out.chunks_exact_mut(width).zip(middle.chunks_exact(width)) {
+                subtract_rows(&mut out[from..from + right], &middle[from..from + right], &block, right);
+            }
+        }
+    }
+
     /// What is wrapped.
     pub fn core(&self) -> &Arc<dyn Weight> {
         &self.core
@@ -48,22 +81,13 @@ impl Weight for Wrapped {
         work.give(outer);
     }
 
-    /// The row of `L` times the core times `R`, each product folded in order; outside the blocks there is nothing to add.
     fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let [outs, ins] = self.shape();
-        let (mut left, mut core, mut middle) = (vec![0.0; outs], vec![0.0; ins], vec![0.0f32; ins]);
-        self.left.decode_row(row, &mut left);
-        let block = row / self.left.size() * self.left.size();
-        for (o, &left) in left.iter().enumerate().skip(block).take(self.left.size()) {
-            self.core.decode_row(o, &mut core);
-            middle.iter_mut().zip(&core).for_each(|(sum, &core)| *sum = left.mul_add(core, *sum));
-        }
-        out.fill(0.0);
-        for (i, &middle) in middle.iter().enumerate() {
-            self.right.decode_row(i, &mut core);
-            let within = out.iter_mut().zip(&core).skip(i / self.right.size() * self.right.size());
-            within.take(self.right.size()).for_each(|(out, &right)| *out = middle.mul_add(right, *out));
-        }
+        self.decode_rows(row, out);
+    }
+
+    fn decode_all(&self, out: &mut [f32]) {
+        let (size, width) = (self.left.size(), self.shape()[1]);
+        out.chunks_mut((size * width).max(1)).enumerate().for_each(|(strip, out)| self.decode_rows(strip * size, out));
     }
 
     fn bytes(&self) -> usize {
