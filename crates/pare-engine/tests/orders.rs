@@ -161,12 +161,15 @@ fn a_correction_of_low_rank_brings_a_mask_nearer() {
 #[test]
 fn wrappers_close_a_good_part_of_the_gap_that_a_pattern_leaves() {
     // A quarter of the recipe's rounds.
-    let armor = made(0.5, "[[encode]]\nmethod = \"armor\"\nwith = { iterations = 5 }");
+    let encode = "[[encode]]\nmethod = \"armor\"\nwith = { iterations = 5 }";
+    let armor = made(0.5, encode);
     let windows: Vec<&[u32]> = BENCH.verification.sequences.iter().map(Vec::as_slice).collect();
     let dense = on_text(&[&BENCH.model], &windows, work(&Pool::new(default_threads()))).unwrap();
     let dense = dense[0].perplexity.value().unwrap();
     let (left, whole) = (armor.perplexity - dense, WANDA_2_OF_4.perplexity - dense);
     below("armor's gap to the dense perplexity against the mask's", left, whole, 0.6);
+    let solved = made(0.5, &format!("{encode}\ncompensate = \"masked-least-squares\""));
+    below("armor's core solved again against armor", solved.divergence, armor.divergence, 0.95);
 }
 
 #[test]

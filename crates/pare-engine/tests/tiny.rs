@@ -44,7 +44,7 @@ pub(crate) fn five_blocks() -> Model {
 /// The model that a built-in recipe is tried on: five blocks of 72 channels, or of 64 where matrices are taken in blocks of 32.
 pub(crate) fn model_for(recipe: &str) -> Model {
     let mut model = five_blocks();
-    if ["armor", "gptq", "gptq-eora"].contains(&recipe) {
+    if ["armor", "armor-solved", "gptq", "gptq-eora"].contains(&recipe) {
         for block in &mut model.blocks {
             let ffn = block.ffn.as_ref().unwrap();
             block.ffn = Some(ffn.keep_channels(&(0..64).collect::<Vec<_>>()));

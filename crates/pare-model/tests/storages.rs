@@ -99,7 +99,7 @@ fn cases(out: usize, inn: usize, pool: &Pool) -> Vec<Case> {
     let core = quantised(draw, BlockType::Q4_0, out, inn);
     let core: Arc<dyn Weight> = Arc::new(core);
     add("sum", Arc::new(Sum::new(vec![Arc::clone(&core), low_rank]).unwrap()), Law::Steps);
-    let left = [8, 3, 1].into_iter().find(|size| out % size == 0).unwrap();
+    let left = [8, 3, 1].into_iter().find(|&size| out.is_multiple_of(size)).unwrap();
     let [left, right] = [[out, left], [inn, 32]].map(|[width, size]| {
         let values = draw.many(width * size, 0.0, 0.3);
         let row = |block: usize, row: usize, to: &mut [f32]| {

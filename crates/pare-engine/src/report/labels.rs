@@ -27,6 +27,11 @@ impl Area {
         self.left < x && x < self.right && self.top < y && y < self.bottom
     }
 
+    fn distance(&self, point: (f64, f64)) -> f64 {
+        let (x, y) = self.nearest(point);
+        (x - point.0).hypot(y - point.1)
+    }
+
     /// The place inside that is nearest to a point.
     fn nearest(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (x.clamp(self.left, self.right), y.clamp(self.top, self.bottom))
@@ -64,14 +69,19 @@ pub(super) fn place(
     let mut taken: Vec<Area> = obstacles.to_vec();
     let mut placed = Vec::with_capacity(texts.len());
     for &(own, text) in texts {
-        let found = candidates(points[own], text).find(|candidate| {
+        let at = points[own];
+        let found = candidates(at, text).find(|candidate| {
             let free = |area: &Area| !taken.iter().any(|taken| taken.meets(area));
             let others = || points.iter().map(|&(x, y)| Area::around(x, y, POINT));
+            // Without a line a reader takes a label for that of the nearest point.
+            let own = candidate.area.distance(at);
+            let nearest = points.iter().all(|&point| own <= candidate.area.distance(point));
             frame.holds(&candidate.area)
                 && free(&candidate.area)
+                && (nearest || candidate.leader.is_some())
                 && others().all(|point| !point.meets(&candidate.area))
                 && candidate.leader.is_none_or(|leader| {
-                    let others = points.iter().filter(|&&point| point != points[own]);
+                    let others = points.iter().filter(|&&point| point != at);
                     let others = others.map(|&(x, y)| Area::around(x, y, POINT));
                     // The line may cross lines, but neither texts nor points.
                     let texts = taken[obstacles.len()..].iter().copied();
@@ -143,6 +153,20 @@ mod tests {
             assert!(areas[..index].iter().all(|other| !other.meets(area)), "{area:?}");
             assert!(points.iter().all(|&(x, y)| !Area::around(x, y, POINT).meets(area)), "{area:?}");
         }
+    }
+
+    #[test]
+    fn a_label_without_a_line_is_nearest_to_its_own_point() {
+        // To the right there is a label already, and above a point whose label it would seem to be.
+        let points = [(100.0, 100.0), (100.0, 86.0)];
+        let taken = Area { left: 106.0, top: 94.0, right: 300.0, bottom: 108.0 };
+        let placed = place(&[(0, "slim 0.8")], &points, &[taken], &FRAME)[0].unwrap();
+        let [own, other] = points.map(|point| placed.area.distance(point));
+        assert!(own <= other && placed.leader.is_none(), "{placed:?}");
+        let corner = Area { left: 0.0, right: 94.0, ..FRAME };
+        let below = Area { top: 106.0, ..FRAME };
+        let placed = place(&[(0, "slim 0.8")], &points, &[taken, corner, below], &FRAME)[0].unwrap();
+        assert!(placed.leader.is_some(), "{placed:?}");
     }
 
     #[test]

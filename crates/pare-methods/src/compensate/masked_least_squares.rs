@@ -8,7 +8,7 @@
 //!            E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of L together
 //! Shapes     W, W' [out, in]; G [in, in]
 //! Needs      Stat::Gram [in, in]
-//! Parameters damping: d, range (0, inf); default 4 * kept / tokens with the mean number kept in a row. iterations: range 1.., default 20
+//! Parameters damping: d, range (0, inf); default kept / tokens with the mean number kept in a row. iterations: range 1.., default 20
 //! Cost       2 iterations * out * in^2 operations in f32, shared by rows as matrix products; 4 in^2 + 36 out * in bytes,
 //!            28 in^2 more for a wrapped matrix
 //! Departs    the damping pulls towards W; a row whose solution is not better than it was stays as it was
@@ -58,8 +58,8 @@ pub(super) const ENTRY: Entry = Entry {
     }),
 };
 
-/// Damping per kept input and token, when none is given: the one that least squares was measured to want.
-const DAMPING: f64 = 4.0;
+/// Damping per kept input and token, when none is given.
+const DAMPING: f64 = 1.0;
 const ITERATIONS: usize = 20;
 /// Rows that share products, so that memory stays small beside the matrix.
 const BAND: usize = 256;
@@ -67,7 +67,7 @@ const BAND: usize = 256;
 /// Re-solves what a mask left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskedLeastSquares {
-    /// Damping relative to the mean diagonal of the Gram matrix, more than 0; none: 4 * kept / tokens.
+    /// Damping relative to the mean diagonal of the Gram matrix, more than 0; none: kept / tokens.
     pub damping: Option<f64>,
     /// Steps of conjugate gradients.
     pub iterations: usize,
@@ -92,20 +92,20 @@ impl Restore for MaskedLeastSquares {
         let core = wrapped.map(|wrapped| Linear::new(Arc::clone(wrapped.core())).to_matrix());
         let masked = core.as_ref().unwrap_or(&after);
         let damping = self.damping(masked, stats.tokens())?;
-        let (mut solved, together) = match wrapped {
-            None => (solve_rows(lost.before, &after, (gram, damping), self.iterations), 1),
-            Some(wrapped) => {
-                let core = wrapped::solve(lost.before, &after, (wrapped, masked), (gram, damping), self.iterations);
-                (core, wrapped.diagonals()[0].size())
-            }
+        // Rows that are solved together.
+        let together = wrapped.map_or(1, |wrapped| wrapped.diagonals()[0].size());
+        let mut solved = match wrapped {
+            None => solve_rows(lost.before, &after, (gram, damping), self.iterations),
+            Some(wrapped) => wrapped::solve(lost.before, &after, (wrapped, masked), (gram, damping), self.iterations),
         };
         check::weights(lost.site, "restored weight", &solved)?;
         let stored = |values: &Matrix| -> Arc<dyn Weight> {
             let plain: Arc<dyn Weight> = Arc::new(Dense(values.clone()));
             lost.after.repacked(&|_| Arc::clone(&plain)).unwrap_or(plain)
         };
-        let given = Linear::new(stored(&solved)).to_matrix();
-        let errors = [&after, &given].map(|matrix| distortion::per_row(gram, lost.before, matrix));
+        let given = wrapped.map(|_| Linear::new(stored(&solved)).to_matrix());
+        let errors =
+            [&after, given.as_ref().unwrap_or(&solved)].map(|matrix| distortion::per_row(gram, lost.before, matrix));
         let mut best = errors[1].clone();
         for first in (0..out).step_by(together) {
             let rows = first..first + together;
