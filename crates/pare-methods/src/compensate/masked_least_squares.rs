@@ -149,7 +149,7 @@ fn solve_rows(before: &Matrix, after: &Matrix, (gram, damping): (&[f64], f64), i
             ((f64::from(*before) - f64::from(*solved)) * system.root[at % width]) as f32
         };
         let lacking: Vec<f32> = before.data()[rows].iter().zip(&*solved).enumerate().map(scaled).collect();
-        let residual = linalg::product_f32(&lacking, &system.matrix, [lacking.len() / width, width, width]);
+        let residual = linalg::product_f32(&lacking, &system.matrix, [lacking.len() / width.max(1), width, width]);
         system.solve(&System::new(&[1.0], 1, 0.0), residual, solved, iterations);
     }
     solved

@@ -7,7 +7,6 @@
 use super::System;
 use crate::linalg;
 use pare_kernels::block_diagonal::BlockDiagonal;
-use pare_kernels::product::Product;
 use pare_model::matrix::Matrix;
 use pare_model::storage::Wrapped;
 
@@ -43,13 +42,14 @@ pub(super) fn solve(
 
 /// The blocks of a block-diagonal matrix, row by row.
 fn blocks(diagonal: &BlockDiagonal) -> Vec<Vec<f64>> {
-    let (size, [rows, width]) = (diagonal.size(), diagonal.shape());
-    let mut row = vec![0.0; width];
+    let size = diagonal.size();
+    let mut row = vec![0.0; size];
     let mut blocks = vec![Vec::with_capacity(size * size); diagonal.count()];
-    for o in 0..rows {
-        diagonal.decode_row(o, &mut row);
-        let block = o / size;
-        blocks[block].extend(row[block * size..(block + 1) * size].iter().map(|&value| f64::from(value)));
+    for (index, block) in blocks.iter_mut().enumerate() {
+        for o in index * size..(index + 1) * size {
+            diagonal.decode_within(o, &mut row);
+            block.extend(row.iter().map(|&value| f64::from(value)));
+        }
     }
     blocks
 }
