@@ -4,6 +4,7 @@
 mod catalogue;
 mod check;
 mod golden;
+mod miri;
 mod new;
 mod peers;
 mod project;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   tidy                         the project's own rules: sizes, headings, layers, names, goldens beside their scripts
   methods [--check]            write docs/METHODS.md from the registry; --check only compares
   new AXIS NAME                skeleton of a method; AXIS is score, allocate, compensate or encode, NAME is kebab-case
+  miri                         the portable kernels and the pool under Miri, where it is installed
   fetch                        fetch the built-in model into the user's cache
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
   peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits
@@ -51,6 +53,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["methods"] => catalogue::write(&project),
         ["methods", "--check"] => catalogue::compare(&project, project.pare("release")),
         ["new", axis, name] => new::write(&project.root, axis, name),
+        ["miri"] => miri::check(&project),
         ["fetch"] => project::run(project.pare("release").args(project::FETCH)),
         ["golden", "--update"] => golden::update(&project),
         ["peers", "transformers"] => peers::transformers(&project, None),

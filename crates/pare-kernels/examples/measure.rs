@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn main() {
-    let isas: Vec<Isa> = Isa::available().filter(|&isa| isa != Isa::Portable).collect();
+    let isas: Vec<Isa> = Isa::available().filter(|&isa| isa != Isa::PORTABLE).collect();
     for threads in [1, 2] {
         let pool = Pool::new(threads);
         // Every thread waits for every other, so each round is a full fork and join.

@@ -35,7 +35,7 @@ fn main() -> Result<(), pare_kernels::SparseError> {
         ];
         for threads in [1, 2] {
             let pool = Pool::new(threads);
-            for isa in Isa::available().filter(|&isa| isa != Isa::Portable) {
+            for isa in Isa::available().filter(|&isa| isa != Isa::PORTABLE) {
                 for &rows in if rows.is_empty() { &[1][..] } else { &rows } {
                     measure(&kinds, isa, [inn, out], rows, &pool);
                 }

@@ -202,11 +202,9 @@ impl KvBlock {
         pool.run(groups * pieces, &|part| {
             let (group, start) = (part / pieces, part % pieces * CHUNK);
             let queries = &gathered[group * rows * d..][..rows * d];
+            let at = Place { start: group * rows * seen.stride, to: &shared };
             // SAFETY: each part writes the scores of its own group and positions.
-            unsafe {
-                let scores = shared.at(group * rows * seen.stride);
-                self.score(isa, group, queries, start..high.min(start + CHUNK), &seen, scores);
-            }
+            unsafe { self.score(isa, group, queries, start..high.min(start + CHUNK), &seen, at) };
         });
         pool.run(groups * rows, &|row| {
             // SAFETY: each row belongs to one part.
@@ -219,8 +217,9 @@ impl KvBlock {
         pool.run(groups * dims, &|part| {
             let (group, dim) = (part / dims, part % dims * PANEL);
             let scores = &scores[group * rows * seen.stride..][..rows * seen.stride];
+            let at = Place { start: group * rows * d, to: &shared };
             // SAFETY: each part writes the dimensions of its own group.
-            unsafe { self.mix(isa, group, dim, scores, &seen, shared.at(group * rows * d)) };
+            unsafe { self.mix(isa, group, dim, scores, &seen, at) };
         });
         for (at, row) in mixed.chunks_exact(each).take(groups * tokens).enumerate() {
             let (group, token) = (at / tokens, at % tokens);
@@ -246,15 +245,15 @@ impl KvBlock {
             row.copy_from_slice(&at.queries[token * at.strides[0]..][..heads * d]);
         }
         let (queries, scores) = (&desk.queries[..rows * d], &mut desk.scores[..rows * stride]);
-        // SAFETY: there are `rows` rows of `stride` scores.
-        unsafe { self.score(at.isa, group, queries, 0..high, &seen, scores.as_mut_ptr()) };
+        // SAFETY: the scores are the desk's, borrowed for this call.
+        unsafe { self.score(at.isa, group, queries, 0..high, &seen, Place { start: 0, to: &Shared::new(scores) }) };
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             scaled_softmax(&mut scores[..=seen.last(row)], at.scale);
         }
         let out = &mut desk.out[..rows * d];
         for dim in (0..d).step_by(PANEL) {
-            // SAFETY: there are `rows` rows of `d` values.
-            unsafe { self.mix(at.isa, group, dim, scores, &seen, out.as_mut_ptr()) };
+            // SAFETY: the results are the desk's, borrowed for this call.
+            unsafe { self.mix(at.isa, group, dim, scores, &seen, Place { start: 0, to: &Shared::new(out) }) };
         }
         for (token, row) in tokens.zip(out.chunks_exact(heads * d)) {
             write(token * at.strides[1], row);
@@ -264,7 +263,7 @@ impl KvBlock {
     /// `scores[row, position] = queries[row] . key[position]` for `positions`, which begin at a multiple of 32.
     ///
     /// # Safety
-    /// The machine has `isa`, and nobody else uses the scores of these positions, of which each row has `seen.stride`.
+    /// Nobody else uses the scores of these positions, of which each row has `seen.stride`.
     unsafe fn score(
         &self,
         isa: Isa,
@@ -272,7 +271,7 @@ impl KvBlock {
         queries: &[f32],
         positions: std::ops::Range<usize>,
         seen: &Seen,
-        scores: *mut f32,
+        scores: Place<'_>,
     ) {
         let (d, far) = (self.head_dim(), seen.far);
         for position in positions.step_by(PANEL) {
@@ -280,15 +279,15 @@ impl KvBlock {
             let product =
                 Product { x: queries, x_stride: d, rows: seen.rows(), panel, width: PANEL, accumulate: false, far };
             // SAFETY: the caller's promise; the last panel ends at the stride.
-            unsafe { product.run(isa, d, scores.add(position), seen.stride) };
+            unsafe { product.run(isa, d, scores.further(position), seen.stride) };
         }
     }
 
     /// `out[row, dim..dim + 32]` = the sum over the positions that the row sees of its score times their value.
     ///
     /// # Safety
-    /// The machine has `isa`, and nobody else uses these dimensions of `out`, whose rows have `D` values.
-    unsafe fn mix(&self, isa: Isa, group: usize, dim: usize, scores: &[f32], seen: &Seen, out: *mut f32) {
+    /// Nobody else uses these dimensions of `out`, whose rows have `D` values.
+    unsafe fn mix(&self, isa: Isa, group: usize, dim: usize, scores: &[f32], seen: &Seen, out: Place<'_>) {
         let &Seen { low, tokens, heads, stride, far } = seen;
         let d = self.head_dim();
         let values = self.value_panel(group, dim);
@@ -299,14 +298,14 @@ impl KvBlock {
             let (x, panel, accumulate) = (&scores[start..], &values[start * PANEL..], start > 0);
             let product = Product { x, x_stride: stride, rows: seen.rows(), panel, width, accumulate, far };
             // SAFETY: the caller's promise.
-            unsafe { product.run(isa, depth, out.add(dim), d) };
+            unsafe { product.run(isa, depth, out.further(dim), d) };
         }
         for token in 1..tokens {
             let (start, row) = (low + 1, token * heads);
             let (x, panel) = (&scores[row * stride + start..], &values[start * PANEL..]);
             let product = Product { x, x_stride: stride, rows: heads, panel, width, accumulate: true, far };
             // SAFETY: the caller's promise.
-            unsafe { product.run(isa, token, out.add(row * d + dim), d) };
+            unsafe { product.run(isa, token, out.further(row * d + dim), d) };
         }
     }
 }
@@ -340,6 +339,19 @@ fn tokens_per_tile(heads: usize) -> usize {
     (ROWS / heads.max(1)).max(1)
 }
 
+/// Where rows of results begin.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    start: usize,
+    to: &'a Shared<'a, f32>,
+}
+
+impl Place<'_> {
+    fn further(self, by: usize) -> Self {
+        Place { start: self.start + by, ..self }
+    }
+}
+
 /// Rows times one panel.
 struct Product<'a> {
     x: &'a [f32],
@@ -355,10 +367,11 @@ impl Product<'_> {
     /// Over the first `depth` values of each row, into rows of `width` values at `y`.
     ///
     /// # Safety
-    /// The machine has `isa`, and these rows of `y` are valid and not used by anyone else.
-    unsafe fn run(&self, isa: Isa, depth: usize, y: *mut f32, y_stride: usize) {
+    /// Nobody else uses these rows of `y`.
+    unsafe fn run(&self, isa: Isa, depth: usize, y: Place<'_>, y_stride: usize) {
         assert!(self.rows > 0 && self.x.len() >= (self.rows - 1) * self.x_stride + depth, "the rows are too short");
         assert!(self.panel.len() >= depth * PANEL, "the panel is too short");
+        let y = y.to.window(y.start, self.rows, y_stride, self.width);
         for (first, rows) in tiles(self.rows, most_rows(isa)) {
             let tile = Tile {
                 x: self.x[first * self.x_stride..].as_ptr(),

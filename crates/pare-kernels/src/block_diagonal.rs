@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::panels::{PanelType, Panels};
 use crate::pool::Pool;
-use crate::product::{Input, Product, check_row};
+use crate::product::{Input, Product, check_part, check_row};
 use crate::shared::Shared;
 
 /// Bytes of blocks that are worth a part of their own.
@@ -76,9 +76,13 @@ impl Product for BlockDiagonal {
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
         let (parts, count, width) = (self.parts(isa, input.rows(), threads), self.blocks.len(), self.shape()[0]);
+        check_part(self.shape(), input, part, parts, &y);
         for index in part * count / parts..(part + 1) * count / parts {
-            let (x, y) = (input.values()[index * self.size..].as_ptr(), y.at(index * self.size));
-            // SAFETY: the set is there, and each block reads and writes its own columns of the rows, whose lengths were compared.
+            let (x, y) = (
+                input.values()[index * self.size..].as_ptr(),
+                y.window(index * self.size, input.rows(), width, self.size),
+            );
+            // SAFETY: each block reads and writes its own columns of the rows, whose lengths were compared.
             unsafe { self.blocks[index].multiply_columns(isa, (x, width), input.rows(), (y, width)) };
         }
     }
@@ -107,7 +111,7 @@ mod tests {
                 assert!(same_bits(&line[at..at + size], row(o / size, o % size)));
                 assert_eq!(line.iter().filter(|value| **value != 0.0).count(), size);
             }
-            for rows in [1, 2, 13, 70] {
+            for &rows in reference::sizes(&[1, 2, 13, 70], &[1, 3]) {
                 let x = numbers(8, rows * width);
                 let expected = reference::multiply(&x, &dense, rows, width, width);
                 for isa in Isa::available() {

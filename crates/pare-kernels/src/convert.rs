@@ -1,6 +1,6 @@
 //! Between f32 and its halves. Narrowing rounds to the nearest, ties to even.
 
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 use crate::panels::PanelType;
 use half::{bf16, f16};
 
@@ -10,14 +10,13 @@ use half::{bf16, f16};
 /// When the lengths differ.
 pub(crate) fn widen(isa: Isa, ty: PanelType, from: &[u16], to: &mut [f32]) {
     assert_eq!(from.len(), to.len(), "values to widen");
-    debug_assert!(isa.is_available());
-    match (ty, isa) {
+    match (ty, isa.level()) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa` values in use are those that the machine has.
-        (PanelType::F16, Isa::Avx512Vnni | Isa::Avx512) => unsafe { x86::widen_f16_avx512(from, to) },
+        // SAFETY: an `Isa` is proof that the machine has the set.
+        (PanelType::F16, Level::Avx512Vnni | Level::Avx512) => unsafe { x86::widen_f16_avx512(from, to) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        (PanelType::F16, Isa::Avx2) => unsafe { x86::widen_f16_avx2(from, to) },
+        (PanelType::F16, Level::Avx2) => unsafe { x86::widen_f16_avx2(from, to) },
         (PanelType::F16, _) => from.iter().zip(to).for_each(|(&from, to)| *to = f16::from_bits(from).to_f32()),
         _ => from.iter().zip(to).for_each(|(&from, to)| *to = f32::from_bits(u32::from(from) << 16)),
     }
@@ -29,11 +28,10 @@ pub(crate) fn widen(isa: Isa, ty: PanelType, from: &[u16], to: &mut [f32]) {
 /// When the lengths differ.
 pub(crate) fn narrow(isa: Isa, ty: PanelType, from: &[f32], to: &mut [u16]) {
     assert_eq!(from.len(), to.len(), "values to narrow");
-    debug_assert!(isa.is_available());
-    match (ty, isa) {
+    match (ty, isa.level()) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa` values in use are those that the machine has; both sets include f16c.
-        (PanelType::F16, Isa::Avx512Vnni | Isa::Avx512 | Isa::Avx2) => unsafe { x86::narrow_f16(from, to) },
+        // SAFETY: an `Isa` is proof that the machine has the set; each of these includes f16c.
+        (PanelType::F16, Level::Avx512Vnni | Level::Avx512 | Level::Avx2) => unsafe { x86::narrow_f16(from, to) },
         (PanelType::F16, _) => from.iter().zip(to).for_each(|(&from, to)| *to = f16::from_f32(from).to_bits()),
         _ => from.iter().zip(to).for_each(|(&from, to)| *to = bf16::from_f32(from).to_bits()),
     }

@@ -1,5 +1,7 @@
 //! Rows rounded to 8 bits, block by block of 32 inputs.
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
 use crate::isa::{Isa, versions};
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -80,10 +82,10 @@ impl Int8Rows {
 }
 
 fn round_row(isa: Isa, x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
-    match isa {
+    match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa` values in use are those that the machine has.
-        Isa::Avx512Vnni | Isa::Avx512 => unsafe { round_row_avx512(x, quants, scales, sums) },
+        // SAFETY: an `Isa` is proof that the machine has the set.
+        Level::Avx512Vnni | Level::Avx512 => unsafe { round_row_avx512(x, quants, scales, sums) },
         _ => round_row_on(isa, x, quants, scales, sums),
     }
 }
@@ -184,7 +186,7 @@ fn round_block(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::numbers;
+    use crate::reference::{numbers, sizes};
 
     #[test]
     fn a_block_by_hand() {
@@ -201,10 +203,10 @@ mod tests {
 
     #[test]
     fn every_set_and_any_number_of_threads_round_alike() {
-        for (count, width) in [(1, 1), (3, 576), (20, 100), (9, 31)] {
+        for &(count, width) in sizes(&[(1, 1), (3, 576), (20, 100), (9, 31)], &[(9, 33)]) {
             let x = numbers(5, count * width);
             let mut expected = Int8Rows::new();
-            expected.round(Isa::Portable, &x, count, &Pool::new(1));
+            expected.round(Isa::PORTABLE, &x, count, &Pool::new(1));
             for (at, &q) in expected.quants().iter().enumerate() {
                 let (row, column) = (at / (expected.blocks() * BLOCK), at % (expected.blocks() * BLOCK));
                 let value = if column < width { x[row * width + column] } else { 0.0 };

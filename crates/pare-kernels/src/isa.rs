@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-/// The instruction sets that the kernels are written for, best first: each holds those after it. The bits of a result never depend on it.
+/// The instruction sets that the kernels are written for, best first: each holds those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Isa {
-    /// [`Isa::Avx512`] and its products of 8-bit integers, avx512vnni.
+pub enum Level {
+    /// [`Level::Avx512`] and its products of 8-bit integers, avx512vnni.
     Avx512Vnni,
     /// 16 lanes: avx512f, avx512vl, avx512bw, avx512dq, fma and f16c.
     Avx512,
@@ -15,45 +15,89 @@ pub enum Isa {
     Portable,
 }
 
-impl Isa {
-    /// The best set that this machine has; asked once.
-    pub fn detect() -> Isa {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            if has_avx512() && has_vnni() {
-                Isa::Avx512Vnni
-            } else if has_avx512() {
-                Isa::Avx512
-            } else if has_avx2() {
-                Isa::Avx2
-            } else {
-                Isa::Portable
-            }
-        })
-    }
-
-    /// Whether this machine can run it.
-    pub fn is_available(self) -> bool {
-        self >= Isa::detect()
-    }
-
-    /// Every set that this machine can run, best first.
-    pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available())
-    }
+impl Level {
+    /// Every level, best first.
+    pub const ALL: [Level; 4] = [Level::Avx512Vnni, Level::Avx512, Level::Avx2, Level::Portable];
 
     /// A short name for reports.
     pub fn name(self) -> &'static str {
         match self {
-            Isa::Avx512Vnni => "avx512vnni",
-            Isa::Avx512 => "avx512",
-            Isa::Avx2 => "avx2",
-            Isa::Portable => "portable",
+            Level::Avx512Vnni => "avx512vnni",
+            Level::Avx512 => "avx512",
+            Level::Avx2 => "avx2",
+            Level::Portable => "portable",
         }
+    }
+
+    /// The level of that [`Level::name`].
+    pub fn named(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+/// An instruction set that this machine has. The bits of a result never depend on it.
+///
+/// Only detection makes one, and safe code can lower it but not raise it: who holds an `Isa` may run the kernels of its level.
+///
+/// ```compile_fail,E0423
+/// let claimed = pare_kernels::Isa(pare_kernels::Level::Avx512);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Level);
+
+static USED: OnceLock<Isa> = OnceLock::new();
+
+impl Isa {
+    /// Plain Rust, which every machine runs.
+    pub const PORTABLE: Isa = Isa(Level::Portable);
+
+    /// What this process uses: the best set of the machine, or less after [`Isa::limit`]. Asked once.
+    pub fn detect() -> Isa {
+        *USED.get_or_init(Isa::best)
+    }
+
+    /// Makes the whole process use no more than `level`. Does nothing once [`Isa::detect`] was asked; what is used is returned.
+    pub fn limit(level: Level) -> Isa {
+        *USED.get_or_init(|| Isa::best().at_most(level))
+    }
+
+    /// The best set that this machine has.
+    fn best() -> Isa {
+        if has_avx512() && has_vnni() {
+            Isa(Level::Avx512Vnni)
+        } else if has_avx512() {
+            Isa(Level::Avx512)
+        } else if has_avx2() {
+            Isa(Level::Avx2)
+        } else {
+            Isa::PORTABLE
+        }
+    }
+
+    /// Itself, or `level` when that is less.
+    pub fn at_most(self, level: Level) -> Isa {
+        // A level holds all that come after it, so what is later is there too.
+        Isa(self.0.max(level))
+    }
+
+    /// Every set that this machine can run, best first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        let best = Isa::best();
+        Level::ALL.into_iter().filter(move |&level| level >= best.0).map(Isa)
+    }
+
+    /// Which it is.
+    pub fn level(self) -> Level {
+        self.0
+    }
+
+    /// A short name for reports.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn has_avx512() -> bool {
     has_avx2()
         && is_x86_feature_detected!("avx512f")
@@ -62,27 +106,27 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512dq")
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn has_avx512() -> bool {
     false
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn has_vnni() -> bool {
     false
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn has_avx2() -> bool {
     false
 }
@@ -102,15 +146,17 @@ macro_rules! versions {
                 fn avx2($($argument: $ty),*) $(-> $result)? {
                     $body($($argument),*)
                 }
-                match isa {
-                    // SAFETY: `Isa` values in use are those that the machine has.
-                    $crate::isa::Isa::Avx512Vnni | $crate::isa::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                use $crate::isa::Level;
+                match isa.level() {
+                    // SAFETY: an `Isa` is proof that the machine has the set.
+                    Level::Avx512Vnni | Level::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
-                    $crate::isa::Isa::Avx2 => return unsafe { avx2($($argument),*) },
-                    $crate::isa::Isa::Portable => {}
+                    Level::Avx2 => return unsafe { avx2($($argument),*) },
+                    Level::Portable => {}
                 }
             }
-            debug_assert!(isa.is_available());
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = isa;
             $body($($argument),*)
         }
     };
@@ -124,7 +170,19 @@ mod tests {
     #[test]
     fn the_best_set_is_the_first_available_and_portable_is_always_there() {
         let all: Vec<Isa> = Isa::available().collect();
-        assert_eq!(all[0], Isa::detect());
-        assert_eq!(all[all.len() - 1], Isa::Portable);
+        assert_eq!(all[0], Isa::best());
+        assert_eq!(all[all.len() - 1], Isa::PORTABLE);
+        assert!(all.is_sorted_by_key(|isa| isa.level()));
+    }
+
+    #[test]
+    fn a_set_is_lowered_and_never_raised() {
+        for isa in Isa::available() {
+            for level in Level::ALL {
+                assert_eq!(isa.at_most(level).level(), isa.level().max(level));
+            }
+        }
+        assert_eq!(Isa::PORTABLE.at_most(Level::Avx512Vnni), Isa::PORTABLE);
+        assert!(Level::ALL.into_iter().all(|level| Level::named(level.name()) == Some(level)));
     }
 }

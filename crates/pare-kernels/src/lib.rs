@@ -29,7 +29,7 @@ pub use attention::{AttentionScratch, KvBlock};
 pub use block_diagonal::BlockDiagonal;
 pub use blocks::BlockType;
 pub use int8::Int8Rows;
-pub use isa::Isa;
+pub use isa::{Isa, Level};
 pub use panels::{PanelType, Panels};
 pub use pool::Pool;
 pub use product::{Input, Product, multiply_together};

@@ -5,7 +5,7 @@ use crate::int8::Int8Rows;
 use crate::isa::Isa;
 use crate::memory::Aligned;
 use crate::pool::Pool;
-use crate::product::{Input, Product, check_row, multiply_together_on};
+use crate::product::{Input, Product, check_part, check_row, multiply_together_on};
 use crate::shared::Shared;
 use crate::tile::{PANEL, Tile, best_panels, direct_rows, most_rows, multiply_rows_of, multiply_stored, tiles};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,7 +117,7 @@ impl Panels {
     /// [`Panels::multiply`] on a given instruction set; the bits are the same.
     ///
     /// # Panics
-    /// As [`Panels::multiply`], and when the machine lacks the set.
+    /// As [`Panels::multiply`].
     pub fn multiply_on(&self, isa: Isa, x: &[f32], y: &mut [f32], pool: &Pool) {
         multiply_together_on(isa, [(self, y)], x, &mut Int8Rows::new(), pool);
     }
@@ -151,7 +151,7 @@ impl Product for Panels {
             let at = start + k * PANEL;
             match &self.data {
                 Data::Single(data) => *value = data[at],
-                Data::Half(data) => widen(Isa::Portable, self.ty, &data[at..=at], std::slice::from_mut(value)),
+                Data::Half(data) => widen(Isa::PORTABLE, self.ty, &data[at..=at], std::slice::from_mut(value)),
             }
         }
     }
@@ -166,10 +166,14 @@ impl Product for Panels {
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
         let (x, rows) = (input.values(), input.rows());
-        if rows <= direct_rows(isa) {
-            self.few_rows(isa, x, rows, y, (part, self.groups(isa, rows, threads)));
-        } else {
-            self.many_rows(isa, x, rows, y, (part, self.cut(isa, rows, threads)));
+        check_part(self.shape(), input, part, self.parts(isa, rows, threads), &y);
+        // SAFETY: the lengths were compared, and the outputs of the part are the caller's promise.
+        unsafe {
+            if rows <= direct_rows(isa) {
+                self.few_rows(isa, x, rows, y, (part, self.groups(isa, rows, threads)));
+            } else {
+                self.many_rows(isa, x, rows, y, (part, self.cut(isa, rows, threads)));
+            }
         }
     }
 }
@@ -204,14 +208,18 @@ impl Panels {
     }
 
     /// A part of one pass over the stored panels, widened in registers by each tile of rows.
-    fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, Groups)) {
+    ///
+    /// # Safety
+    /// `x` is `[rows, in]`, and nobody else uses the outputs of the part.
+    unsafe fn few_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, Groups)) {
         let Groups { together, groups, parts } = cut;
         let panels = self.out.div_ceil(PANEL);
         for group in part * groups / parts..(part + 1) * groups / parts {
             let panel = group * together;
             let together = together.min(panels - panel);
-            let y = y.at(panel * PANEL);
-            // SAFETY: the set is there, the lengths were compared, and each group writes its own outputs.
+            let width = (together * PANEL).min(self.out - panel * PANEL);
+            let y = y.window(panel * PANEL, rows, self.out, width);
+            // SAFETY: these rows of `x` and `y` are there, and each group writes its own outputs.
             unsafe { self.neighbours(isa, (x.as_ptr(), self.inn), rows, (y, self.out), (panel, together)) };
         }
     }
@@ -219,7 +227,7 @@ impl Panels {
     /// Some columns of longer rows: `x` and `y` each with the distance of its rows.
     ///
     /// # Safety
-    /// The machine has `isa`; `in` values from `x` and `out` values from `y` are valid in each row, and nobody else uses the latter.
+    /// `in` values from `x` and `out` values from `y` are valid in each row, and nobody else uses the latter.
     pub(crate) unsafe fn multiply_columns(
         &self,
         isa: Isa,
@@ -268,9 +276,14 @@ impl Panels {
     }
 
     /// A panel, piece by piece widened once each, times a cut of the rows.
-    fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, usize)) {
+    ///
+    /// # Safety
+    /// `x` is `[rows, in]`, and nobody else uses the outputs of the part.
+    unsafe fn many_rows(&self, isa: Isa, x: &[f32], rows: usize, y: Shared<'_, f32>, (part, cut): (usize, usize)) {
         let panels = self.out.div_ceil(PANEL);
         let (panel, first) = (part % panels, part / panels * cut);
+        let (count, width) = (cut.min(rows - first), PANEL.min(self.out - panel * PANEL));
+        let y = y.window(first * self.out + panel * PANEL, count, self.out, width);
         let mut wide = WideChunk([0.0; CHUNK * PANEL]);
         let mut start = 0;
         loop {
@@ -287,16 +300,16 @@ impl Panels {
                 x: x[first * self.inn + start..].as_ptr(),
                 x_stride: self.inn,
                 x_step: 1,
-                rows: cut.min(rows - first),
+                rows: count,
                 panel: values.as_ptr().cast(),
                 panel_stride: 0,
                 depth,
-                y: y.at(first * self.out + panel * PANEL),
+                y,
                 y_stride: self.out,
-                width: PANEL.min(self.out - panel * PANEL),
+                width,
                 accumulate: start > 0,
             };
-            // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+            // SAFETY: these rows of `x` and `y` are there, and each part writes its own outputs.
             unsafe { multiply_rows_of::<false>(isa, tile) };
             start += depth;
             if start == self.inn {

@@ -1,6 +1,6 @@
 //! Products of the same rows with one or several packed matrices, shared by threads part by part.
 
-use crate::int8::Int8Rows;
+use crate::int8::{BLOCK, Int8Rows};
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -61,8 +61,11 @@ pub trait Product: Send + Sync + Debug {
     /// Computes part `part` of [`Product::parts`] of `y` `[T, out]`, each of whose elements belongs to one part.
     ///
     /// # Safety
-    /// The machine has `isa`; `input` and `y` have the lengths of one `T`, and `isa` and `threads` are those that
-    /// [`Product::parts`] was asked with; no part is computed twice at once.
+    /// While it runs nobody else reads or writes the elements of `y` that belong to the part: `isa` and `threads` are those that
+    /// [`Product::parts`] was asked with, and no part is computed twice at once.
+    ///
+    /// # Panics
+    /// When `input` and `y` have not the lengths of one `T`, or there is no such part.
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>);
 }
 
@@ -74,6 +77,26 @@ pub trait Product: Send + Sync + Debug {
 pub(crate) fn check_row([out, inn]: [usize; 2], o: usize, row: &[f32]) {
     assert!(o < out, "row {o} of {out}");
     assert_eq!(row.len(), inn, "the row buffer");
+}
+
+/// What every part of a product of `shape` compares before it takes an address: once for each part, not in its loops.
+///
+/// # Panics
+/// When `input` and `y` have not the lengths of one `T`, or `part` is not one of `parts`.
+#[track_caller]
+pub(crate) fn check_part([out, inn]: [usize; 2], input: &Input<'_>, part: usize, parts: usize, y: &Shared<'_, f32>) {
+    let rows = input.rows;
+    assert!(part < parts, "part {part} of {parts}");
+    assert_eq!(Some(input.x.len()), rows.checked_mul(inn), "x is not [{rows}, {inn}]");
+    assert_eq!(Some(y.len()), rows.checked_mul(out), "y is not [{rows}, {out}]");
+    if let Some(int8) = input.int8 {
+        let blocks = inn.div_ceil(BLOCK);
+        assert_eq!(
+            [int8.blocks(), int8.scales().len()],
+            [blocks, rows * blocks],
+            "the rounded rows are not [{rows}, {inn}]"
+        );
+    }
 }
 
 /// `y = x W^T` for each `(W, y)`: `x` is `[T, in]`, each `y` is `[T, out]` and is overwritten.
@@ -95,7 +118,7 @@ pub fn multiply_together<const N: usize>(
 /// [`multiply_together`] on a given instruction set; the bits are the same.
 ///
 /// # Panics
-/// As [`multiply_together`], and when the machine lacks the set.
+/// As [`multiply_together`].
 pub fn multiply_together_on<const N: usize>(
     isa: Isa,
     terms: [(&dyn Product, &mut [f32]); N],
@@ -103,7 +126,6 @@ pub fn multiply_together_on<const N: usize>(
     int8: &mut Int8Rows,
     pool: &Pool,
 ) {
-    assert!(isa.is_available(), "this machine has no {}", isa.name());
     let rows = terms.first().map_or(0, |(product, y)| y.len().checked_div(product.shape()[0]).unwrap_or(0));
     for (product, y) in &terms {
         let [out, inn] = product.shape();
@@ -123,10 +145,57 @@ pub fn multiply_together_on<const N: usize>(
     pool.run(terms.iter().map(|(_, _, parts)| parts).sum(), &|mut part| {
         for &(product, y, parts) in &terms {
             if part < parts {
-                // SAFETY: the set is there, the lengths were compared, and the pool deals each part once.
+                // SAFETY: the pool deals each part once.
                 return unsafe { product.multiply_part(isa, &input, part, threads, y) };
             }
             part -= parts;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_diagonal::BlockDiagonal;
+    use crate::blocks::BlockType;
+    use crate::panels::{PanelType, Panels};
+    use crate::quant::QuantPanels;
+    use crate::sparse::{EightRows, SparseType, TwoOfFour};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Every storage, `[64, 64]`, with `rows` rows that are too short by `missing` values and outputs that are `lacking` too few.
+    fn refused(rows: usize, missing: usize, lacking: usize, further: usize) -> Vec<bool> {
+        let (pool, isa) = (Pool::new(1), Isa::detect());
+        let row = |_: usize, to: &mut [f32]| to.fill(0.0);
+        let bytes = [0u8; 2 * 18];
+        let products: [Box<dyn Product>; 6] = [
+            Box::new(Panels::pack(PanelType::F16, 64, 64, &row, &pool)),
+            Box::new(BlockDiagonal::pack(PanelType::F32, 2, 32, &|_, _, to| to.fill(0.0), &pool)),
+            Box::new(QuantPanels::pack(BlockType::Q4_0, [64, 64], &|_| &bytes, &pool)),
+            Box::new(TwoOfFour::pack(SparseType::F16, 64, 64, &row, &pool).unwrap()),
+            Box::new(TwoOfFour::pack(SparseType::Int8, 64, 64, &row, &pool).unwrap()),
+            Box::new(EightRows::pack(SparseType::F16, 64, 64, &row, &pool).unwrap()),
+        ];
+        let (x, mut y) = (vec![0.0; rows * 64 - missing], vec![0.0; rows * 64 - lacking]);
+        let mut int8 = Int8Rows::new();
+        int8.round(isa, &vec![0.0; (rows * 64 - missing).next_multiple_of(rows)], rows, &pool);
+        let input = Input { x: &x, rows, int8: Some(&int8) };
+        let y = Shared::new(&mut y);
+        let multiply = |product: &dyn Product| {
+            let part = further * product.parts(isa, rows, 1);
+            // SAFETY: one call at a time, so nobody else uses the outputs.
+            catch_unwind(AssertUnwindSafe(|| unsafe { product.multiply_part(isa, &input, part, 1, y) })).is_err()
+        };
+        products.iter().map(|product| multiply(product.as_ref())).collect()
+    }
+
+    #[test]
+    fn a_part_refuses_what_would_leave_its_slices() {
+        for rows in [1, 3, 80] {
+            assert_eq!(refused(rows, 0, 0, 0), [false; 6], "{rows} rows that fit");
+            assert_eq!(refused(rows, 1, 0, 0), [true; 6], "{rows} rows, the input too short");
+            assert_eq!(refused(rows, 0, 1, 0), [true; 6], "{rows} rows, the output too short");
+            assert_eq!(refused(rows, 0, 0, 1), [true; 6], "{rows} rows, no such part");
+        }
+    }
 }

@@ -22,10 +22,10 @@ mod portable;
 
 use crate::blocks::BlockType;
 use crate::int8::BLOCK;
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 use crate::memory::Aligned;
 use crate::pool::Pool;
-use crate::product::{Input, Product, check_row};
+use crate::product::{Input, Product, check_part, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use form::Form;
@@ -153,7 +153,8 @@ impl Product for QuantPanels {
     }
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
-        let (together, cut, _) = self.cut(isa, input.rows(), threads);
+        let (together, cut, parts) = self.cut(isa, input.rows(), threads);
+        check_part(self.shape(), input, part, parts, &y);
         let panels = self.out.div_ceil(PANEL);
         let groups = panels.div_ceil(together);
         let (first, group) = (part / groups * cut, part % groups);
@@ -171,6 +172,7 @@ impl Product for QuantPanels {
                 for (row, rows) in tiles(rows, most_rows(isa)) {
                     let row = first + row;
                     let at = row * blocks + start;
+                    let width = (several * PANEL).min(self.out - panel * PANEL);
                     let tile = Tile {
                         x: x.quants()[at * BLOCK..].as_ptr(),
                         scales: x.scales()[at..].as_ptr(),
@@ -182,13 +184,13 @@ impl Product for QuantPanels {
                         panels: several,
                         panel_stride: self.panel_bytes,
                         offset: self.form.offset(),
-                        y: y.at(row * self.out + panel * PANEL),
+                        y: y.window(row * self.out + panel * PANEL, rows, self.out, width),
                         y_stride: self.out,
-                        width: (several * PANEL).min(self.out - panel * PANEL),
+                        width,
                         accumulate: start > 0,
                         far: row == first,
                     };
-                    // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
+                    // SAFETY: the lengths were compared, and each part writes its own outputs.
                     unsafe { multiply(isa, self.form, tile) };
                 }
             }
@@ -199,30 +201,30 @@ impl Product for QuantPanels {
 
 /// How many neighbouring panels a call takes at best for one row.
 fn best_panels(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512Vnni => 4,
+    match isa.level() {
+        Level::Avx512Vnni => 4,
         _ => 1,
     }
 }
 
 /// The most rows that one call of a kernel takes.
 fn most_rows(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512Vnni => 6,
+    match isa.level() {
+        Level::Avx512Vnni => 6,
         _ => 2,
     }
 }
 
 /// # Safety
-/// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
+/// Every element that the tile names is valid and, in `y`, not used by anyone else.
 unsafe fn multiply(isa: Isa, form: Form, tile: Tile) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
-        match isa {
+        match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => avx512::multiply(form, tile),
+            Level::Avx512Vnni => avx512::multiply(form, tile),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx2 => avx2::multiply(form, tile),
+            Level::Avx512 | Level::Avx2 => avx2::multiply(form, tile),
             _ => portable::multiply(form, tile),
         }
     }

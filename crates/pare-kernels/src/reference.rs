@@ -18,6 +18,11 @@ pub(crate) fn numbers(seed: u64, length: usize) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
+/// The sizes that a test loops over: `few` of them under Miri, which is a thousand times slower and looks for other mistakes.
+pub(crate) fn sizes<'a, T>(all: &'a [T], few: &'a [T]) -> &'a [T] {
+    if cfg!(miri) { few } else { all }
+}
+
 /// Whether every value has the same bits.
 pub(crate) fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())

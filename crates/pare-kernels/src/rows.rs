@@ -57,21 +57,26 @@ fn multiply_rows_on(isa: Isa, source: &dyn RowSource, x: &[f32], y: &mut [f32], 
             if chunks.len() < count {
                 chunks.resize(count, Chunk([0.0; CHUNK * PANEL]));
             }
-            multiply_part(isa, source, (x, rows), y, &mut chunks[..count], &outputs);
+            // SAFETY: the lengths were compared, and each part has panels of its own.
+            unsafe { multiply_part(isa, source, [out, inn], (x, rows), y, &mut chunks[..count], &outputs) };
         });
     });
 }
 
 /// The panels of one part, whose outputs `outputs` tells: they are decoded into `chunks`, a piece of their inputs at a time.
-fn multiply_part(
+///
+/// # Safety
+/// `x` is `[rows, in]`, and nobody else uses these outputs of `y` `[rows, out]`.
+unsafe fn multiply_part(
     isa: Isa,
     source: &dyn RowSource,
+    // Asked for once: a source that changed its mind would change it after the lengths were compared.
+    [out, inn]: [usize; 2],
     (x, rows): (&[f32], usize),
     y: Shared<'_, f32>,
     chunks: &mut [Chunk],
     outputs: &dyn Fn(usize) -> Range<usize>,
 ) {
-    let [out, inn] = source.shape();
     for start in (0..inn).step_by(CHUNK) {
         let depth = CHUNK.min(inn - start);
         for (p, chunk) in chunks.iter_mut().enumerate() {
@@ -88,12 +93,12 @@ fn multiply_part(
                     panel: chunk.0.as_ptr().cast(),
                     panel_stride: 0,
                     depth,
-                    y: y.at(row * out + outputs.start),
+                    y: y.window(row * out + outputs.start, rows, out, outputs.len()),
                     y_stride: out,
                     width: outputs.len(),
                     accumulate: start > 0,
                 };
-                // SAFETY: the caller found the set and compared the lengths, and each part writes its own outputs.
+                // SAFETY: `depth` values of these rows and of the chunk, and outputs that are this part's own.
                 unsafe { multiply_tile::<F32, false, false>(isa, 1, tile) };
             }
         }
@@ -128,16 +133,17 @@ impl Chunk {
 mod tests {
     use super::*;
     use crate::blocks::{RowType, Rows};
-    use crate::reference::{self, numbers, same_bits};
+    use crate::reference::{self, numbers, same_bits, sizes};
 
     #[test]
     fn rows_in_bytes_give_the_bits_of_the_fold() {
         let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
-        for (out, inn) in [(1, 1), (31, 2), (32, 31), (33, 192), (64, 256), (100, 257), (33, 576)] {
+        let shapes = [(1, 1), (31, 2), (32, 31), (33, 192), (64, 256), (100, 257), (33, 576)];
+        for &(out, inn) in sizes(&shapes, &[(33, 257)]) {
             let w = numbers(7, out * inn);
             let bytes: Vec<u8> = w.iter().flat_map(|w| w.to_le_bytes()).collect();
             let source = Rows::new(RowType::F32, &bytes, [out, inn]).expect("the bytes fit");
-            for rows in [1, 2, 3, 7, 12, 13, 40] {
+            for &rows in sizes(&[1, 2, 3, 7, 12, 13, 40], &[1, 3]) {
                 let x = numbers(8, rows * inn);
                 let expected = reference::multiply(&x, &w, rows, out, inn);
                 for isa in Isa::available() {
@@ -149,5 +155,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Says another shape each time it is asked.
+    struct Restless(std::sync::atomic::AtomicUsize);
+
+    impl RowSource for Restless {
+        fn shape(&self) -> [usize; 2] {
+            [33 + self.0.fetch_add(1000, std::sync::atomic::Ordering::Relaxed), 5]
+        }
+
+        fn decode(&self, _: usize, _: usize, out: &mut [f32]) {
+            out.fill(1.0);
+        }
+    }
+
+    #[test]
+    fn a_shape_that_changes_cannot_move_an_address() {
+        let mut y = [0.0; 33];
+        multiply_rows(&Restless(Default::default()), &[1.0; 5], &mut y, &Pool::new(2));
+        assert_eq!(y, [5.0; 33]);
     }
 }

@@ -31,7 +31,7 @@ pub struct Shared<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it only carries the address; `at` and `slice_mut` make the user promise that no element has two users.
+// SAFETY: it only carries the address; `window` gives no access, and `slice_mut` makes its user promise that no element has two.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
@@ -42,14 +42,27 @@ impl<'a, T> Shared<'a, T> {
         Shared { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
-    /// The address of element `index`, which may be one past the end.
+    /// Elements of the slice.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the slice has no element.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The address of element `start`, from which `rows` rows of `width` elements, one every `stride`, all lie in the slice.
     ///
     /// # Panics
-    /// When it is further.
-    pub fn at(&self, index: usize) -> *mut T {
-        assert!(index <= self.length, "element {index} of a shared slice of {}", self.length);
+    /// When they do not.
+    pub fn window(&self, start: usize, rows: usize, stride: usize, width: usize) -> *mut T {
+        let before = rows.saturating_sub(1).checked_mul(stride);
+        let end = before.and_then(|before| before.checked_add(width)?.checked_add(start));
+        let inside = end.is_some_and(|end| end <= self.length);
+        assert!(inside, "{rows} rows of {width}, one every {stride}, from {start}: a shared slice of {}", self.length);
         // SAFETY: within the slice or one past its end.
-        unsafe { self.start.add(index) }
+        unsafe { self.start.add(start) }
     }
 
     /// Elements `start..start + length`.

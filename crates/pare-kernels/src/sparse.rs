@@ -152,6 +152,7 @@ mod tests {
     use crate::isa::Isa;
     use crate::pool::Pool;
     use crate::product::{Product, multiply_together_on};
+    use crate::reference::sizes;
 
     type Pools = [Pool; 3];
     type Check<'a> = &'a dyn Fn(usize, usize, &[usize], &Pools);
@@ -159,9 +160,9 @@ mod tests {
     /// Calls `check(out, inn, numbers of rows, pools)` for sizes on both sides of every tail.
     pub(super) fn grid(check: Check<'_>) {
         let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
-        for out in [1, 7, 8, 9, 31, 32, 33, 100] {
-            for inn in [1, 3, 4, 5, 31, 32, 33, 36, 64, 100, 576] {
-                check(out, inn, &[1, 2, 3, 5, 8, 13, 16, 40], &pools);
+        for &out in sizes(&[1, 7, 8, 9, 31, 32, 33, 100], &[9, 33]) {
+            for &inn in sizes(&[1, 3, 4, 5, 31, 32, 33, 36, 64, 100, 576], &[5, 36]) {
+                check(out, inn, sizes(&[1, 2, 3, 5, 8, 13, 16, 40], &[1, 3]), &pools);
             }
         }
     }

@@ -6,7 +6,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 use crate::panels::PanelType;
 
 /// Outputs in one panel.
@@ -61,7 +61,7 @@ pub fn multiply_panel(
 /// [`multiply_panel`] on a given instruction set; the bits are the same.
 ///
 /// # Panics
-/// As [`multiply_panel`], and when the machine lacks the set.
+/// As [`multiply_panel`].
 #[allow(clippy::too_many_arguments)]
 pub fn multiply_panel_on(
     isa: Isa,
@@ -75,7 +75,6 @@ pub fn multiply_panel_on(
     width: usize,
     accumulate: bool,
 ) {
-    assert!(isa.is_available(), "this machine has no {}", isa.name());
     assert!(width <= PANEL, "a panel has 32 outputs, asked for {width}");
     if rows == 0 || width == 0 {
         return;
@@ -85,7 +84,7 @@ pub fn multiply_panel_on(
     assert!(y.len() >= span(rows, y_stride, width), "y is too short: {} values", y.len());
     let (x, panel, y) = (x.as_ptr(), panel.as_ptr().cast(), y.as_mut_ptr());
     let tile = Tile { x, x_stride, x_step: 1, rows, panel, panel_stride: 0, depth, y, y_stride, width, accumulate };
-    // SAFETY: the set is there, and the assertions above cover every element that the tile names.
+    // SAFETY: the assertions above cover every element that the tile names.
     unsafe { multiply_rows_of::<false>(isa, tile) };
 }
 
@@ -97,27 +96,27 @@ fn span(rows: usize, stride: usize, length: usize) -> usize {
 
 /// The most rows that one call of a kernel over one panel takes.
 pub(crate) fn most_rows(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512Vnni | Isa::Avx512 => 12,
-        Isa::Avx2 => 3,
-        Isa::Portable => 2,
+    match isa.level() {
+        Level::Avx512Vnni | Level::Avx512 => 12,
+        Level::Avx2 => 3,
+        Level::Portable => 2,
     }
 }
 
 /// The most rows for which each tile widens the stored values anew: measured to be no slower than widening once to memory.
 pub(crate) fn direct_rows(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512Vnni | Isa::Avx512 => 48,
-        Isa::Avx2 => 6,
-        Isa::Portable => 2,
+    match isa.level() {
+        Level::Avx512Vnni | Level::Avx512 => 48,
+        Level::Avx2 => 6,
+        Level::Portable => 2,
     }
 }
 
 /// How many neighbouring panels a call takes at best for `rows` rows: enough independent sums to hide their latency.
 pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
-    match (isa, rows) {
-        (Isa::Avx512Vnni | Isa::Avx512, 1) => 4,
-        (Isa::Avx512Vnni | Isa::Avx512, 2..=3) | (Isa::Avx2, 1) => 2,
+    match (isa.level(), rows) {
+        (Level::Avx512Vnni | Level::Avx512, 1) => 4,
+        (Level::Avx512Vnni | Level::Avx512, 2..=3) | (Level::Avx2, 1) => 2,
         _ => 1,
     }
 }
@@ -125,7 +124,7 @@ pub(crate) fn best_panels(isa: Isa, rows: usize) -> usize {
 /// Any number of rows times one f32 panel, in tiles of nearly equal height. `ACROSS` says that `x` is transposed.
 ///
 /// # Safety
-/// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
+/// Every element that the tile names is valid and, in `y`, not used by anyone else.
 pub(crate) unsafe fn multiply_rows_of<const ACROSS: bool>(isa: Isa, tile: Tile) {
     for (first, rows) in tiles(tile.rows, most_rows(isa)) {
         // SAFETY: rows within the tile.
@@ -153,11 +152,11 @@ pub(crate) unsafe fn multiply_tile<const TY: u8, const FAR: bool, const ACROSS: 
 ) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
-        match isa {
+        match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => avx512::multiply::<TY, FAR, ACROSS>(panels, tile),
+            Level::Avx512Vnni | Level::Avx512 => avx512::multiply::<TY, FAR, ACROSS>(panels, tile),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::multiply::<TY, FAR, ACROSS>(panels, tile),
+            Level::Avx2 => avx2::multiply::<TY, FAR, ACROSS>(panels, tile),
             _ => portable::multiply::<TY>(panels, tile),
         }
     }

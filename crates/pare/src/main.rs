@@ -11,6 +11,7 @@ mod show;
 
 use clap::Parser as _;
 use pare_engine::progress::{Interrupt, Interrupted, Work};
+use pare_kernels::isa::{Isa, Level};
 use pare_kernels::pool::{Pool, default_threads};
 use std::process::ExitCode;
 
@@ -19,6 +20,10 @@ static INTERRUPT: Interrupt = Interrupt::new();
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     bus_error::say_what_happened();
+    if let Err(error) = limit_instructions() {
+        show::error(&format!("{error:#}"));
+        return ExitCode::from(2);
+    }
     // A second Ctrl-C ends the process at once: nothing half-written is visible before its rename.
     let handler = ctrlc::set_handler(|| {
         if INTERRUPT.check().is_err() {
@@ -49,6 +54,17 @@ fn main() -> ExitCode {
             ExitCode::from(code(&error))
         }
     }
+}
+
+/// `PARE_ISA=portable` and the like use fewer instructions than the machine has: for comparisons, the results are the same.
+fn limit_instructions() -> anyhow::Result<()> {
+    let Some(asked) = std::env::var_os("PARE_ISA") else { return Ok(()) };
+    let level = asked.to_str().and_then(Level::named);
+    let names = Level::ALL.map(Level::name).join(", ");
+    let level = level.ok_or_else(|| anyhow::anyhow!("PARE_ISA={}: expected one of {names}", asked.display()))?;
+    let used = Isa::limit(level);
+    anyhow::ensure!(used.level() == level, "PARE_ISA={}: this machine has {}", level.name(), used.name());
+    Ok(())
 }
 
 fn code(error: &anyhow::Error) -> u8 {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::reference::{numbers, same_bits};
+use crate::reference::{numbers, same_bits, sizes};
 
 struct Case {
     groups: usize,
@@ -8,7 +8,7 @@ struct Case {
     tokens: usize,
 }
 
-const CASES: [Case; 5] = [
+static CASES: [Case; 5] = [
     Case { groups: 3, heads: 3, d: 64, tokens: 75 },
     Case { groups: 1, heads: 1, d: 5, tokens: 40 },
     Case { groups: 2, heads: 8, d: 33, tokens: 35 },
@@ -16,6 +16,12 @@ const CASES: [Case; 5] = [
     // From 128 positions on, threads share the work of a few tokens.
     Case { groups: 2, heads: 4, d: 33, tokens: 200 },
 ];
+static FEW: [Case; 2] =
+    [Case { groups: 2, heads: 2, d: 3, tokens: 7 }, Case { groups: 1, heads: 1, d: 2, tokens: 130 }];
+
+fn cases() -> &'static [Case] {
+    sizes(&CASES, &FEW)
+}
 
 impl Case {
     fn width(&self) -> usize {
@@ -48,7 +54,7 @@ impl Case {
 
 #[test]
 fn the_textbook_formula_in_f64_agrees() {
-    for case in &CASES {
+    for case in cases() {
         let (d, kv) = (case.d, case.groups * case.d);
         let (queries, found) = (case.queries(), case.whole(Isa::detect(), &Pool::new(2)));
         let (keys, values) = (numbers(2, case.tokens * kv), numbers(3, case.tokens * kv));
@@ -74,8 +80,8 @@ fn the_textbook_formula_in_f64_agrees() {
 
 #[test]
 fn sets_and_pools_give_the_same_bits() {
-    for case in &CASES {
-        let expected = case.whole(Isa::Portable, &Pool::new(1));
+    for case in cases() {
+        let expected = case.whole(Isa::PORTABLE, &Pool::new(1));
         for isa in Isa::available() {
             for threads in [1, 2, 3] {
                 assert!(same_bits(&case.whole(isa, &Pool::new(threads)), &expected), "{} {threads}", isa.name());
@@ -87,7 +93,7 @@ fn sets_and_pools_give_the_same_bits() {
 #[test]
 fn a_row_does_not_depend_on_the_rows_around_it_nor_on_the_capacity() {
     let pool = Pool::new(2);
-    for case in &CASES {
+    for case in cases() {
         let (width, kv) = (case.width(), case.groups * case.d);
         let (queries, expected) = (case.queries(), case.whole(Isa::detect(), &pool));
         let (keys, values) = (numbers(2, case.tokens * kv), numbers(3, case.tokens * kv));

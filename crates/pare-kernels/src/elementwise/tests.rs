@@ -5,7 +5,7 @@ const LENGTHS: [usize; 10] = [0, 1, 2, 15, 16, 31, 32, 33, 100, 577];
 
 /// Runs `work` on every set and checks that all give the same bits; returns them.
 fn on_every_set(work: impl Fn(Isa) -> Vec<f32>) -> Vec<f32> {
-    let portable = work(Isa::Portable);
+    let portable = work(Isa::PORTABLE);
     for isa in Isa::available() {
         assert!(same_bits(&work(isa), &portable), "{}", isa.name());
     }
@@ -99,7 +99,7 @@ fn log_sum_exp_follows_its_formula() {
     for length in &LENGTHS[1..] {
         let row: Vec<f32> = numbers(6, *length).iter().map(|x| x * 20.0).collect();
         let exact = row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
-        let portable = log_sum_exp_on(Isa::Portable, &row);
+        let portable = log_sum_exp_on(Isa::PORTABLE, &row);
         assert!((portable - exact).abs() < 1e-6 * exact.abs().max(1.0), "{portable} is not {exact}");
         for isa in Isa::available() {
             assert_eq!(log_sum_exp_on(isa, &row).to_bits(), portable.to_bits());

@@ -10,10 +10,10 @@ mod portable;
 pub use parts::EightRowsParts;
 
 use super::{Cut, RUN, SparseError, SparseType, SparseValues};
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 use crate::memory::{Aligned, Plain};
 use crate::pool::Pool;
-use crate::product::{Input, Product, check_row};
+use crate::product::{Input, Product, check_part, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use half::f16;
@@ -48,8 +48,10 @@ struct Int8Block {
     values: [[[i8; GROUP]; TOGETHER]; RUN],
 }
 
-impl Plain for HalfBlock {}
-impl Plain for Int8Block {}
+// SAFETY: arrays of numbers, aligned to a cache line.
+unsafe impl Plain for HalfBlock {}
+// SAFETY: as above.
+unsafe impl Plain for Int8Block {}
 
 /// A matrix `[out, in]` stored as, for each group of 8 outputs, the columns that any of them keeps and the 8 values of each:
 /// 18 bits for each kept weight as f16, 10.5 bits as 8-bit integers. `in` is at most 65536.
@@ -212,9 +214,9 @@ impl EightRows {
 /// How many neighbouring panels a kernel takes at best for `rows` rows: memory that is read at several places at once comes
 /// faster.
 fn most_panels(isa: Isa, rows: usize) -> usize {
-    match (isa, rows) {
-        (Isa::Avx512Vnni | Isa::Avx512, 1) => MOST_PANELS,
-        (Isa::Avx2, 1) => 2,
+    match (isa.level(), rows) {
+        (Level::Avx512Vnni | Level::Avx512, 1) => MOST_PANELS,
+        (Level::Avx2, 1) => 2,
         _ => 1,
     }
 }
@@ -315,20 +317,23 @@ impl Product for EightRows {
     }
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
-        let (groups, rows) = self.cut(isa, input.rows(), threads).part(part);
+        let cut = self.cut(isa, input.rows(), threads);
+        check_part(self.shape(), input, part, cut.count(), &y);
+        let (groups, rows) = cut.part(part);
         for (panel, together) in groups {
             let panels: [Panel; MOST_PANELS] = std::array::from_fn(|p| self.panel(panel + p, together));
             // The first tile brings the panels to the cache, the others find them there.
             for (first, count) in tiles(rows.len(), MOST_ROWS) {
                 let first = rows.start + first;
+                let width = (together * PANEL).min(self.out - panel * PANEL);
                 let tile = Tile {
                     x: input.values()[first * self.inn..(first + count) * self.inn].as_ptr(),
                     x_stride: self.inn,
                     rows: count,
                     panels: &panels[..together],
-                    y: y.at(first * self.out + panel * PANEL),
+                    y: y.window(first * self.out + panel * PANEL, count, self.out, width),
                     y_stride: self.out,
-                    width: (together * PANEL).min(self.out - panel * PANEL),
+                    width,
                 };
                 // SAFETY: the set is there, the lengths were compared, and each part writes its own outputs.
                 unsafe {
@@ -343,16 +348,16 @@ impl Product for EightRows {
 }
 
 /// # Safety
-/// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
+/// Every element that the tile names is valid and, in `y`, not used by anyone else.
 unsafe fn multiply_tile<const INT8: bool>(isa: Isa, tile: Tile<'_>) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
-        match isa {
+        match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 if tile.rows == 1 => avx512::multiply::<INT8>(tile),
+            Level::Avx512Vnni | Level::Avx512 if tile.rows == 1 => avx512::multiply::<INT8>(tile),
             // For more rows the 8 outputs of a group are one register of 256 bits, whatever else the machine has.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 | Isa::Avx2 => avx2::multiply::<INT8>(tile),
+            Level::Avx512Vnni | Level::Avx512 | Level::Avx2 => avx2::multiply::<INT8>(tile),
             _ => portable::multiply::<INT8>(tile),
         }
     }

@@ -10,10 +10,10 @@ mod portable;
 pub use parts::TwoOfFourParts;
 
 use super::{Cut, RUN, SparseError, SparseType, SparseValues};
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 use crate::memory::{Aligned, Plain};
 use crate::pool::Pool;
-use crate::product::{Input, Product, check_row};
+use crate::product::{Input, Product, check_part, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
 use half::f16;
@@ -42,8 +42,10 @@ struct Int8Block {
     values: [[[i8; 4]; PANEL]; KEPT / 4],
 }
 
-impl Plain for HalfBlock {}
-impl Plain for Int8Block {}
+// SAFETY: arrays of numbers, aligned to a cache line.
+unsafe impl Plain for HalfBlock {}
+// SAFETY: as above.
+unsafe impl Plain for Int8Block {}
 
 /// A matrix `[out, in]` of which at most 2 of the inputs `4 g .. 4 g + 4` of an output are not zero, stored as
 /// `[ceil(out / 32)][ceil(in / 32)]` blocks: 9 bits for each weight, kept or not, as f16, and 5.5 bits as 8-bit integers.
@@ -198,8 +200,8 @@ impl TwoOfFour {
 
     /// The set whose kernels serve `isa`: without vnni, 512 bits have no product of signed bytes that is worth its steps.
     fn kernels(&self, isa: Isa) -> Isa {
-        match (isa, &self.data) {
-            (Isa::Avx512, Data::Int8(_)) => Isa::Avx2,
+        match (isa.level(), &self.data) {
+            (Level::Avx512, Data::Int8(_)) => isa.at_most(Level::Avx2),
             _ => isa,
         }
     }
@@ -287,14 +289,16 @@ impl Product for TwoOfFour {
     }
 
     unsafe fn multiply_part(&self, isa: Isa, input: &Input<'_>, part: usize, threads: usize, y: Shared<'_, f32>) {
-        let (groups, rows) = self.cut(isa, input.rows(), threads).part(part);
+        let cut = self.cut(isa, input.rows(), threads);
+        check_part(self.shape(), input, part, cut.count(), &y);
+        let (groups, rows) = cut.part(part);
         let blocks = self.inn.div_ceil(RUN);
         for (panel, panels) in groups {
             let width = (panels * PANEL).min(self.out - panel * PANEL);
             // The first tile brings the panels to the cache, the others find them there.
             for (first, count) in tiles(rows.len(), MOST_ROWS) {
                 let first = rows.start + first;
-                let y = y.at(first * self.out + panel * PANEL);
+                let y = y.window(first * self.out + panel * PANEL, count, self.out, width);
                 match &self.data {
                     Data::Half(data) => {
                         let x = &input.values()[first * self.inn..(first + count) * self.inn];
@@ -319,11 +323,11 @@ impl Product for TwoOfFour {
                         };
                         // SAFETY: as above.
                         unsafe {
-                            match self.kernels(isa) {
+                            match self.kernels(isa).level() {
                                 #[cfg(target_arch = "x86_64")]
-                                Isa::Avx512Vnni => avx512::int8(tile),
+                                Level::Avx512Vnni => avx512::int8(tile),
                                 #[cfg(target_arch = "x86_64")]
-                                Isa::Avx2 => avx2::int8(tile),
+                                Level::Avx2 => avx2::int8(tile),
                                 _ => portable::int8(tile),
                             }
                         }
@@ -338,7 +342,7 @@ impl TwoOfFour {
     /// A few rows `x` times the `panels` panels of f16 that begin at `panel`.
     ///
     /// # Safety
-    /// The machine has `isa`, and `y` is `rows` rows of `width` outputs that nobody else uses, one every `out`.
+    /// `x` is `rows` rows, there are so many panels from `panel` on, and `y` is `rows` rows of `width` outputs that nobody else uses, one every `out`.
     unsafe fn half(
         &self,
         isa: Isa,
@@ -389,23 +393,23 @@ fn next_block<B, X>(tile: &Tile<B, X>, panels: usize, p: usize, b: usize) -> *co
 /// How many neighbouring panels a kernel takes at best for `rows` rows: memory that is read at several places at once comes
 /// faster.
 fn most_panels(isa: Isa, rows: usize) -> usize {
-    match (isa, rows) {
-        (Isa::Avx512Vnni | Isa::Avx512, 1) => 4,
-        (Isa::Avx512Vnni | Isa::Avx512, 2) | (Isa::Avx2, 1) => 2,
+    match (isa.level(), rows) {
+        (Level::Avx512Vnni | Level::Avx512, 1) => 4,
+        (Level::Avx512Vnni | Level::Avx512, 2) | (Level::Avx2, 1) => 2,
         _ => 1,
     }
 }
 
 /// # Safety
-/// The machine has `isa`, and every element that the tile names is valid and, in `y`, not used by anyone else.
+/// Every element that the tile names is valid and, in `y`, not used by anyone else.
 unsafe fn half_tile(isa: Isa, tile: Tile<HalfBlock, f32>) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
-        match isa {
+        match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => avx512::half(tile),
+            Level::Avx512Vnni | Level::Avx512 => avx512::half(tile),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::half(tile),
+            Level::Avx2 => avx2::half(tile),
             _ => portable::half(tile),
         }
     }

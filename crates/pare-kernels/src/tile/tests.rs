@@ -1,11 +1,11 @@
 use super::*;
-use crate::reference::{numbers, same_bits};
+use crate::reference::{numbers, same_bits, sizes};
 
 #[test]
 fn every_kernel_folds_as_three_lines_do() {
     for isa in Isa::available() {
-        for depth in [0, 1, 2, 31, 192, 193] {
-            for rows in [0, 1, 2, 3, 7, 12, 13, 40] {
+        for &depth in sizes(&[0, 1, 2, 31, 192, 193], &[0, 3]) {
+            for &rows in sizes(&[0, 1, 2, 3, 7, 12, 13, 40], &[0, 1, 3]) {
                 for (width, accumulate) in [(1, false), (15, true), (16, false), (31, true), (32, false), (32, true)] {
                     let (x_stride, y_stride) = (depth + 3, 37);
                     let x = numbers(1, rows * x_stride);

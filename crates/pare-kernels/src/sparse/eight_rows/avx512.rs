@@ -7,7 +7,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 /// # Safety
-/// The machine has avx512 as [`crate::Isa::Avx512`] says; every element that the tile names is valid and, in `y`, not used
+/// The machine has avx512 as [`crate::isa::Level::Avx512`] says; every element that the tile names is valid and, in `y`, not used
 /// by anyone else. The tile has one row.
 pub(super) unsafe fn multiply<const INT8: bool>(tile: Tile<'_>) {
     debug_assert!(tile.rows == 1 && tile.panels.len() <= MOST_PANELS);

@@ -5,7 +5,7 @@ use crate::tile::PANEL;
 use std::arch::x86_64::*;
 
 /// # Safety
-/// The machine has avx512 as [`crate::Isa::Avx512`] says; every element that the tile names is valid and, in `y`, not used
+/// The machine has avx512 as [`crate::isa::Level::Avx512`] says; every element that the tile names is valid and, in `y`, not used
 /// by anyone else.
 pub(super) unsafe fn half(tile: Tile<HalfBlock, f32>) {
     // SAFETY: the caller's promise is that of the kernel.
@@ -178,8 +178,9 @@ unsafe fn int8_kernel<const MR: usize, const NP: usize>(tile: Tile<Int8Block, i8
                     // SAFETY: 8 values of row `r`.
                     let eight =
                         unsafe { tile.x.add(r * tile.x_stride + b * 2 * KEPT + j * 8).cast::<i64>().read_unaligned() };
-                    // The product is of unsigned and signed bytes: 128 is added here and its share taken away at the end.
-                    *x = _mm512_xor_si512(_mm512_set1_epi64(eight), middle);
+                    // The product is of unsigned and signed bytes: 128 is added here and its share taken away at the end. As a number
+                    // and not as a register: LLVM 22 rewrites that for ever where the target has avx512vbmi.
+                    *x = _mm512_set1_epi64(eight ^ i64::from_ne_bytes([0x80; 8]));
                 }
                 for h in 0..2 {
                     // SAFETY: 4 values of 16 outputs.

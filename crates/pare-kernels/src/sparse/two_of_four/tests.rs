@@ -25,7 +25,7 @@ fn pack(ty: SparseType, w: &[f32], out: usize, inn: usize, pool: &Pool) -> Resul
 fn int8_reference(parts: &TwoOfFourParts, [out, inn]: [usize; 2], x: &[f32], rows: usize) -> Vec<f32> {
     let SparseValues::Int8 { values, scales } = &parts.values else { panic!("integers") };
     let mut rounded = Int8Rows::new();
-    rounded.round(Isa::Portable, x, rows, &Pool::new(1));
+    rounded.round(Isa::PORTABLE, x, rows, &Pool::new(1));
     let (groups, blocks) = (groups_of(inn), inn.div_ceil(RUN));
     let mut y = Vec::new();
     for (t, o) in (0..rows).flat_map(|t| (0..out).map(move |o| (t, o))) {
