@@ -43,7 +43,7 @@ fn random(shape: [usize; 2], scale: f32, seed: u64) -> Matrix {
 }
 
 /// A tied llama of width 256, so that rows are whole blocks, whose projections have both patterns: of 8 rows, inputs 0 and 1 of 4.
-fn wide(folder: &Path) -> Bundle {
+pub(crate) fn wide(folder: &Path) -> Bundle {
     let mut bundle = bundle("llama-tied", folder);
     let (hidden, ffn, keys) = (256, 512, 128);
     (bundle.config.hidden, bundle.config.ffn, bundle.config.head_dim) = (hidden, ffn, 64);

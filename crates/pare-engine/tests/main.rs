@@ -12,6 +12,7 @@ mod jobs;
 mod merging;
 mod mixed;
 mod orders;
+mod read_types;
 mod real_model;
 mod recipes;
 mod rewriting;

@@ -2,12 +2,17 @@
 
 pub(crate) mod codes;
 mod encode;
+mod four;
 mod grid;
+mod iq;
 mod k;
 mod plain;
+mod read;
+mod ternary;
 
 pub use codes::Scales;
 pub use grid::Line;
+pub use read::ReadType;
 
 use crate::isa::{Isa, versions};
 use crate::rows::RowSource;
@@ -121,6 +126,8 @@ pub enum RowType {
     Bf16,
     /// Quantised blocks.
     Blocks(BlockType),
+    /// Quantised blocks without an encoder.
+    Read(ReadType),
 }
 
 impl RowType {
@@ -129,6 +136,7 @@ impl RowType {
         match self {
             RowType::F32 | RowType::F16 | RowType::Bf16 => 1,
             RowType::Blocks(ty) => ty.values_per_block(),
+            RowType::Read(ty) => ty.values_per_block(),
         }
     }
 
@@ -138,6 +146,7 @@ impl RowType {
             RowType::F32 => 4,
             RowType::F16 | RowType::Bf16 => 2,
             RowType::Blocks(ty) => ty.bytes_per_block(),
+            RowType::Read(ty) => ty.bytes_per_block(),
         }
     }
 
@@ -146,14 +155,16 @@ impl RowType {
     /// # Panics
     /// When the lengths do not agree.
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        if let RowType::Blocks(ty) = self {
-            return ty.decode(bytes, out);
-        }
-        assert_eq!(bytes.len(), out.len() * self.bytes_per_block(), "bytes of {} values of {self:?}", out.len());
+        let mut plain = |values: fn(&[u8], &mut [f32])| {
+            assert_eq!(bytes.len(), out.len() * self.bytes_per_block(), "bytes of {} values of {self:?}", out.len());
+            values(bytes, out);
+        };
         match self {
-            RowType::F32 => plain::f32_values(bytes, out),
-            RowType::F16 => plain::f16_values(bytes, out),
-            RowType::Bf16 | RowType::Blocks(_) => plain::bf16_values(bytes, out),
+            RowType::F32 => plain(plain::f32_values),
+            RowType::F16 => plain(plain::f16_values),
+            RowType::Bf16 => plain(plain::bf16_values),
+            RowType::Blocks(ty) => ty.decode(bytes, out),
+            RowType::Read(ty) => ty.decode(bytes, out),
         }
     }
 }

@@ -17,9 +17,9 @@ use encode::{Chunks, Matrix};
 use pare_format::gguf::{GgmlType, Gguf, GgufWriter, TensorSpec, Value, nonfinite};
 use pare_format::map::{Bytes, MappedFile};
 use pare_format::write::NewFile;
-use pare_kernels::blocks::{BlockType, RowType};
+use pare_kernels::blocks::{BlockType, ReadType, RowType};
 use pare_model::block::Block;
-use pare_model::storage::Element;
+use pare_model::storage::Stored;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tensors::{Source, Tensor};
@@ -106,6 +106,20 @@ fn ggml_type(ty: RowType) -> GgmlType {
         RowType::Blocks(BlockType::Q4K) => GgmlType::Q4_K,
         RowType::Blocks(BlockType::Q5K) => GgmlType::Q5_K,
         RowType::Blocks(BlockType::Q6K) => GgmlType::Q6_K,
+        RowType::Read(ReadType::Q2K) => GgmlType::Q2_K,
+        RowType::Read(ReadType::Q3K) => GgmlType::Q3_K,
+        RowType::Read(ReadType::Iq1S) => GgmlType::IQ1_S,
+        RowType::Read(ReadType::Iq1M) => GgmlType::IQ1_M,
+        RowType::Read(ReadType::Iq2Xxs) => GgmlType::IQ2_XXS,
+        RowType::Read(ReadType::Iq2Xs) => GgmlType::IQ2_XS,
+        RowType::Read(ReadType::Iq2S) => GgmlType::IQ2_S,
+        RowType::Read(ReadType::Iq3Xxs) => GgmlType::IQ3_XXS,
+        RowType::Read(ReadType::Iq3S) => GgmlType::IQ3_S,
+        RowType::Read(ReadType::Iq4Nl) => GgmlType::IQ4_NL,
+        RowType::Read(ReadType::Iq4Xs) => GgmlType::IQ4_XS,
+        RowType::Read(ReadType::Tq1_0) => GgmlType::TQ1_0,
+        RowType::Read(ReadType::Tq2_0) => GgmlType::TQ2_0,
+        RowType::Read(ReadType::Mxfp4) => GgmlType::MXFP4,
     }
 }
 
@@ -188,10 +202,10 @@ impl<'a> Export<'a> {
         export.notes.clear();
         for tensor in &mut export.tensors {
             if let Source::Weight { weight, .. } = &tensor.source
-                && let Some(stored) = weight.as_stored()
-                && let Element::Block(ty) = stored.element()
+                && let Some(element) = weight.as_stored().map(Stored::element)
+                && element.is_quantised()
             {
-                tensor.ty = RowType::Blocks(ty);
+                tensor.ty = element.row_type();
             }
         }
         Ok(export)

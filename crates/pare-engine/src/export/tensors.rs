@@ -8,7 +8,6 @@ use pare_format::map::Bytes;
 use pare_kernels::blocks::RowType;
 use pare_model::model::Model;
 use pare_model::rope::frequencies;
-use pare_model::storage::Element;
 use pare_model::weight::{Linear, Weight};
 
 /// Where the numbers of a tensor are.
@@ -65,8 +64,8 @@ impl Tensor<'_> {
     /// Whether its numbers went through a quantiser before.
     pub(super) fn is_from_blocks(&self) -> bool {
         match &self.source {
-            Source::Weight { weight, .. } => weight.name().starts_with('q'),
-            Source::Copied(_) => matches!(self.ty, RowType::Blocks(_)),
+            Source::Weight { weight, .. } => weight.as_stored().is_some_and(|stored| stored.element().is_quantised()),
+            Source::Copied(_) => matches!(self.ty, RowType::Blocks(_) | RowType::Read(_)),
             _ => false,
         }
     }
@@ -81,7 +80,8 @@ impl Tensor<'_> {
     pub(super) fn stored_row(&self, row: usize) -> Option<&[u8]> {
         let Source::Weight { weight, interleaved } = &self.source else { return None };
         let stored = weight.as_stored()?;
-        let same = matches!((stored.element(), self.ty), (Element::Block(a), RowType::Blocks(b)) if a == b);
+        let element = stored.element();
+        let same = element.is_quantised() && element.row_type() == self.ty;
         same.then(|| stored.row_bytes(model_row(row, *interleaved)))
     }
 

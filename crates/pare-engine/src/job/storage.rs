@@ -92,10 +92,10 @@ impl<'a> Writer<'a> {
                 Tree::Wrapped(left, sizes[0], core, right, sizes[1])
             }
             (None, Some(stored)) => match stored.element() {
-                Element::Block(ty) => {
-                    let row = stored.element().bytes_of(shape[1])?;
+                element if element.is_quantised() => {
+                    let row = element.bytes_of(shape[1])?;
                     let at = self.push(Dtype::U8, vec![shape[0], row], Leaf::Bytes(Arc::clone(weight)));
-                    Tree::Blocks(at, shape, ty.name().to_owned())
+                    Tree::Blocks(at, shape, element.name().to_owned())
                 }
                 _ => self.rows(weight),
             },
@@ -215,8 +215,8 @@ impl Reader<'_> {
             Tree::Original => return None,
             Tree::Dense(at, shape) => Arc::new(Stored::new(Element::F32, *shape, self.bytes(*at)?)?),
             Tree::Blocks(at, shape, name) => {
-                let ty = pare_kernels::blocks::BlockType::ALL.into_iter().find(|ty| ty.name() == name)?;
-                Arc::new(Stored::new(Element::Block(ty), *shape, self.bytes(*at)?)?)
+                let element = Element::quantised().find(|element| element.name() == name)?;
+                Arc::new(Stored::new(element, *shape, self.bytes(*at)?)?)
             }
             Tree::LowRank(a, b) => Arc::new(LowRank::new(self.weight(a)?, self.weight(b)?)?),
             Tree::Sum(terms) => {

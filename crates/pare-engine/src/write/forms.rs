@@ -45,6 +45,8 @@ enum Data<'a> {
     Zeros(usize),
     Diagonal(&'a BlockDiagonal),
     Blocks(&'a dyn Weight, BlockType),
+    /// The bytes of a file as they are.
+    Stored(&'a Stored),
     /// The part called so of a weight without its zeros.
     Sparse(&'a dyn Weight, Pattern, SparseType, &'static str),
 }
@@ -131,9 +133,22 @@ impl<'a> Split<'a, '_> {
         }
     }
 
+    /// Blocks that can only be copied.
+    fn stored(&mut self, name: &str, weight: &'a dyn Weight, element: Element) {
+        let [out, inn] = weight.shape();
+        match (weight.as_stored(), element.bytes_of(inn)) {
+            (Some(stored), Some(row)) => {
+                let name = format!("{name}.{}", element.name().to_lowercase());
+                self.push(name, Dtype::U8, vec![out, row], Data::Stored(stored));
+            }
+            _ => self.plain(name.to_owned(), weight),
+        }
+    }
+
     fn kept(&mut self, name: &str, weight: &'a dyn Weight) {
         match weight.as_stored().map(Stored::element) {
             Some(Element::Block(ty)) => self.blocks(name, weight, ty),
+            Some(element @ Element::Read(_)) => self.stored(name, weight, element),
             _ => self.plain(name.to_owned(), weight),
         }
     }
@@ -383,6 +398,9 @@ impl Encoder {
                     let first = index / diagonal.size() * diagonal.size();
                     writer.write_f32(&self.row[first..first + diagonal.size()])?;
                 }
+            }
+            Data::Stored(stored) => {
+                (0..Weight::shape(stored)[0]).try_for_each(|row| writer.write(stored.row_bytes(row)))?;
             }
             Data::Blocks(weight, ty) => self.blocks(name, weight, ty, writer, work)?,
             Data::Sparse(weight, pattern, ty, part) => {

@@ -17,9 +17,28 @@ pub fn nonfinite(ggml_type: GgmlType, data: &[u8]) -> Option<u64> {
             let bad = data.as_chunks::<2>().0.iter().filter(|b| !bf16::from_le_bytes(**b).is_finite());
             return Some(bad.count() as u64);
         }
+        // An exponent alone, with which the largest code overflows from 253 on.
+        GgmlType::MXFP4 => {
+            let bad = data.chunks_exact(ggml_type.block_bytes()).filter(|block| block.first() > Some(&252));
+            return Some(bad.count() as u64);
+        }
+        // A scale in quarters, of which the exponent is in the last two.
+        GgmlType::IQ1_M => {
+            let bad = data.chunks_exact(ggml_type.block_bytes()).filter(|block| match block.get(52..56) {
+                Some(&[_, third, _, fourth]) => fourth & 0x70 == 0x70 && third & 0xc0 == 0xc0,
+                _ => false,
+            });
+            return Some(bad.count() as u64);
+        }
         GgmlType::F16 | GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => &[0],
         GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4_K | GgmlType::Q5_K => &[0, 2],
         GgmlType::Q6_K => &[208],
+        GgmlType::Q2_K => &[80, 82],
+        GgmlType::Q3_K => &[108],
+        GgmlType::IQ1_S | GgmlType::IQ2_XXS | GgmlType::IQ2_XS | GgmlType::IQ2_S => &[0],
+        GgmlType::IQ3_XXS | GgmlType::IQ3_S | GgmlType::IQ4_NL | GgmlType::IQ4_XS => &[0],
+        GgmlType::TQ1_0 => &[52],
+        GgmlType::TQ2_0 => &[64],
         _ => return None,
     };
     let is_bad = |block: &[u8], at: usize| {
@@ -48,6 +67,26 @@ mod tests {
         assert_eq!(nonfinite(GgmlType::Q4_1, &q41), Some(2));
         let floats: Vec<u8> = [1.0, f32::NEG_INFINITY, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(nonfinite(GgmlType::F32, &floats), Some(2));
-        assert_eq!(nonfinite(GgmlType::IQ1_S, &floats), None);
+        assert_eq!(nonfinite(GgmlType::Q8_K, &floats), None);
+    }
+
+    #[test]
+    fn every_type_that_is_computed_with_is_looked_through() {
+        for ty in GgmlType::all().filter(|ty| ty.supported()) {
+            assert_eq!(nonfinite(ty, &vec![0; 3 * ty.block_bytes()]), Some(0), "{ty}");
+            let found = nonfinite(ty, &vec![0xff; 3 * ty.block_bytes()]);
+            assert!(found.is_some_and(|count| count >= 3), "{ty}: {found:?} of 3 blocks");
+        }
+    }
+
+    #[test]
+    fn a_scale_in_quarters_is_one_number() {
+        // The quarters of 0x7c00, infinity, from the lowest: 0, 0, c, 7.
+        let mut block = vec![0_u8; 56];
+        (block[53], block[55]) = (0xc0, 0x70);
+        assert_eq!(nonfinite(GgmlType::IQ1_M, &block), Some(1));
+        // 0x7bff is the largest number.
+        (block[49], block[51], block[53], block[55]) = (0xf0, 0xf0, 0xb0, 0x70);
+        assert_eq!(nonfinite(GgmlType::IQ1_M, &block), Some(0));
     }
 }

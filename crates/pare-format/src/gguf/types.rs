@@ -89,7 +89,8 @@ impl GgmlType {
     /// Whether its values can be computed with; the others can be listed and copied.
     pub fn supported(self) -> bool {
         use GgmlType::*;
-        matches!(self, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q4_K | Q5_K | Q6_K)
+        // Intermediate results (Q8_1, Q8_K), integers, and types whose tensors need another beside them.
+        !matches!(self, Q8_1 | Q8_K | I8 | I16 | I32 | I64 | F64 | NVFP4 | Q1_0)
     }
 
     /// Names of the supported types, for messages.

@@ -26,16 +26,18 @@ impl RowType {
     /// Encodes whole blocks; plain types round to the nearest, ties to even.
     ///
     /// # Panics
-    /// When the lengths do not agree.
+    /// When the lengths do not agree, or the type has no encoder.
     pub fn encode(self, values: &[f32], bytes: &mut [u8]) {
-        if let RowType::Blocks(ty) = self {
-            return ty.encode(values, bytes);
+        match self {
+            RowType::Blocks(ty) => return ty.encode(values, bytes),
+            RowType::Read(ty) => panic!("{} has no encoder: its blocks can only be copied", ty.name()),
+            _ => {}
         }
         assert_eq!(bytes.len(), values.len() * self.bytes_per_block(), "bytes of {} values of {self:?}", values.len());
         match self {
             RowType::F32 => each(values, bytes, |v: &[f32; 1], b: &mut [u8; 4]| *b = v[0].to_le_bytes()),
             RowType::F16 => each(values, bytes, |v: &[f32; 1], b| *b = f16::from_f32(v[0]).to_le_bytes()),
-            RowType::Bf16 | RowType::Blocks(_) => {
+            RowType::Bf16 | RowType::Blocks(_) | RowType::Read(_) => {
                 each(values, bytes, |v: &[f32; 1], b| *b = bf16::from_f32(v[0]).to_le_bytes());
             }
         }
@@ -47,6 +49,8 @@ impl RowType {
             RowType::F32 => f32::MAX,
             RowType::Bf16 => bf16::MAX.to_f32(),
             RowType::F16 | RowType::Blocks(_) => f16::MAX.to_f32(),
+            // Copied as they are, whatever they stand for.
+            RowType::Read(_) => f32::MAX,
         }
     }
 }

@@ -14,6 +14,42 @@ pub(super) fn packed_scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) 
 }
 
 #[inline(always)]
+pub(super) fn q2(block: &[u8; 84], out: &mut [f32; 256]) {
+    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    let (groups, _) = out.as_chunks_mut::<16>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let (scale, minimum) = (d * f32::from(block[group] & 0x0f), dmin * f32::from(block[group] >> 4));
+        let shift = group / 2 % 4 * 2;
+        for (value, &code) in values.iter_mut().zip(&block[16 + group / 8 * 32 + group % 2 * 16..][..16]) {
+            *value = scale * f32::from(code >> shift & 3) - minimum;
+        }
+    }
+}
+
+/// The 6-bit scale of group `group` of 16, packed in 12 bytes: 4 low bits in the first 8, 2 high bits in the last 4.
+#[inline(always)]
+pub(super) fn packed_scale(packed: &[u8], group: usize) -> i8 {
+    let low = packed[group % 8] >> (group / 8 * 4) & 0x0f;
+    let high = packed[8 + group % 4] >> (group / 4 * 2) & 3;
+    (low | high << 4) as i8 - 32
+}
+
+#[inline(always)]
+pub(super) fn q3(block: &[u8; 110], out: &mut [f32; 256]) {
+    let (high, codes, packed, d) = (&block[..32], &block[32..96], &block[96..108], half_at(block, 108));
+    let (groups, _) = out.as_chunks_mut::<16>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let scale = d * f32::from(packed_scale(packed, group));
+        let (half, eighth, shift) = (group % 2 * 16, group / 2, group / 2 % 4 * 2);
+        let codes = &codes[group / 8 * 32 + half..][..16];
+        for ((value, &code), &high) in values.iter_mut().zip(codes).zip(&high[half..]) {
+            let code = code >> shift & 3 | (high >> eighth & 1) << 2;
+            *value = scale * (i32::from(code) - 4) as f32;
+        }
+    }
+}
+
+#[inline(always)]
 fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, minimum) = packed_scale_and_minimum(packed, group);
     (f32::from(scale), f32::from(minimum))

@@ -24,7 +24,7 @@ pub(super) fn half_at<const BYTES: usize>(block: &[u8; BYTES], at: usize) -> f32
 
 /// 16 bytes of two 4-bit codes: the low ones are values 0..16, the high ones 16..32.
 #[inline(always)]
-fn nibbles(codes: &[u8], value: impl Fn(usize, u8) -> f32, out: &mut [f32; 32]) {
+pub(super) fn nibbles(codes: &[u8], value: impl Fn(usize, u8) -> f32, out: &mut [f32; 32]) {
     let codes: &[u8; 16] = codes.first_chunk().expect("16 bytes of codes");
     for i in 0..16 {
         out[i] = value(i, codes[i] & 0x0f);

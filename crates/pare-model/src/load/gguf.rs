@@ -11,7 +11,7 @@ use pare_format::gguf::{GgmlType, Gguf, GgufTensor};
 use pare_format::json::Object;
 use pare_format::map::MappedFile;
 use pare_format::{FormatError, FormatErrorKind, Result};
-use pare_kernels::blocks::BlockType;
+use pare_kernels::blocks::{BlockType, ReadType};
 use std::sync::Arc;
 
 /// The model in a GGUF file.
@@ -148,7 +148,7 @@ pub(super) fn element(ggml_type: GgmlType) -> Option<Element> {
         GgmlType::Q4_K => Element::Block(BlockType::Q4K),
         GgmlType::Q5_K => Element::Block(BlockType::Q5K),
         GgmlType::Q6_K => Element::Block(BlockType::Q6K),
-        _ => return None,
+        other => Element::Read(ReadType::ALL.into_iter().find(|ty| ty.name() == other.name())?),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::weight::{Exact, Weight, Workspace};
 use pare_format::map::Bytes;
-use pare_kernels::blocks::BlockType;
+use pare_kernels::blocks::{BlockType, ReadType, RowType};
 use pare_kernels::pool::Pool;
 use pare_kernels::rows::{RowSource, multiply_rows};
 use std::sync::Arc;
@@ -18,16 +18,35 @@ pub enum Element {
     Bf16,
     /// A GGUF block format.
     Block(BlockType),
+    /// A GGUF block format without an encoder.
+    Read(ReadType),
 }
 
 impl Element {
+    /// The same as the kernels call it.
+    pub fn row_type(self) -> RowType {
+        match self {
+            Self::F32 => RowType::F32,
+            Self::F16 => RowType::F16,
+            Self::Bf16 => RowType::Bf16,
+            Self::Block(block) => RowType::Blocks(block),
+            Self::Read(block) => RowType::Read(block),
+        }
+    }
+
+    /// Every block format.
+    pub fn quantised() -> impl Iterator<Item = Self> {
+        BlockType::ALL.into_iter().map(Self::Block).chain(ReadType::ALL.into_iter().map(Self::Read))
+    }
+
+    /// Whether its values went through a quantiser.
+    pub fn is_quantised(self) -> bool {
+        matches!(self, Self::Block(_) | Self::Read(_))
+    }
+
     /// Values and bytes of the smallest piece that can be decoded alone.
     fn piece(self) -> (usize, usize) {
-        match self {
-            Self::F32 => (1, 4),
-            Self::F16 | Self::Bf16 => (1, 2),
-            Self::Block(block) => (block.values_per_block(), block.bytes_per_block()),
-        }
+        (self.row_type().values_per_block(), self.row_type().bytes_per_block())
     }
 
     /// Bytes of `values` numbers; none when they are no whole number of blocks.
@@ -46,28 +65,7 @@ impl Element {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Block(block) => block.name(),
-        }
-    }
-
-    /// Decodes `out.len()` values from `bytes`, which hold exactly them.
-    fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Self::F32 => {
-                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *value = f32::from_le_bytes(*raw);
-                }
-            }
-            Self::F16 => {
-                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *value = half::f16::from_le_bytes(*raw).to_f32();
-                }
-            }
-            Self::Bf16 => {
-                for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *value = half::bf16::from_le_bytes(*raw).to_f32();
-                }
-            }
-            Self::Block(block) => block.decode(bytes, out),
+            Self::Read(block) => block.name(),
         }
     }
 }
@@ -126,7 +124,7 @@ impl RowSource for Stored {
     fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
         let (per_piece, bytes) = self.element.piece();
         let first = start / per_piece * bytes;
-        self.element.decode(&self.row_bytes(row)[first..first + out.len() / per_piece * bytes], out);
+        self.element.row_type().decode(&self.row_bytes(row)[first..first + out.len() / per_piece * bytes], out);
     }
 }
 
@@ -159,7 +157,7 @@ impl Weight for Stored {
         match self.element {
             Element::F16 => Exact::F16,
             Element::Bf16 => Exact::Bf16,
-            Element::F32 | Element::Block(_) => Exact::F32,
+            Element::F32 | Element::Block(_) | Element::Read(_) => Exact::F32,
         }
     }
 }

@@ -144,7 +144,7 @@ impl Parts<'_> {
         let ty = match element {
             Element::F16 => PanelType::F16,
             Element::Bf16 => PanelType::Bf16,
-            Element::F32 | Element::Block(_) => PanelType::F32,
+            Element::F32 | Element::Block(_) | Element::Read(_) => PanelType::F32,
         };
         let stored = Stored::new(element, [width, size], view.bytes.clone());
         let stored = stored.ok_or_else(|| wrong_shape(&view, &name, &[count, size, size]))?;
