@@ -93,7 +93,16 @@ impl Error {
 pub fn is_bad_file(error: &pare_format::FormatError) -> bool {
     match &error.kind {
         pare_format::FormatErrorKind::Io(cause) => cause.kind() == ErrorKind::NotFound,
-        pare_format::FormatErrorKind::Write(_) => false,
+        // A place where nothing can be written was given wrongly; a full disk was not.
+        pare_format::FormatErrorKind::Write(cause) => matches!(
+            cause.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::PermissionDenied
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::InvalidFilename
+        ),
         _ => true,
     }
 }

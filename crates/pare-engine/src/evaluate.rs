@@ -7,6 +7,8 @@ use pare_model::model::Model;
 
 /// Rows of logits held at once per model: 64 rows of a 150k vocabulary are 38 MB.
 const ROWS: usize = 64;
+/// Tokens that pass a model between two looks at whether to stop.
+const PART: usize = 512;
 
 /// What the text says about one model.
 #[derive(Clone, Debug, Default)]
@@ -36,24 +38,29 @@ pub fn on_text(models: &[&Model], windows: &[&[u32]], work: Work<'_>) -> Result<
     let mut caches: Vec<[KvCache; 1]> = models.iter().map(|model| [KvCache::new(model, longest)]).collect();
     work.progress.begin("measuring on text", windows.len() as u64);
     for window in windows {
-        work.interrupt.check()?;
-        let segment = [Segment { sequence: 0, start: 0, len: window.len() }];
-        for (runner, caches) in runners.iter_mut().zip(&mut caches) {
-            runner.hidden(window, &segment, caches, None);
-        }
-        let rows: Vec<usize> = (0..window.len() - 1).collect();
-        for rows in rows.chunks(ROWS) {
-            let mut reference: Option<&[f32]> = None;
-            for (runner, figures) in runners.iter_mut().zip(&mut figures) {
-                let vocab = runner.model().architecture.vocab;
-                let logits: &[f32] = runner.logits(rows);
-                for (index, (&row, logits)) in rows.iter().zip(logits.chunks_exact(vocab)).enumerate() {
-                    figures.perplexity.add(logits, window[row + 1]);
-                    if let Some(reference) = reference {
-                        figures.divergence.add(&reference[index * vocab..(index + 1) * vocab], logits);
+        // In parts, so that a long window can be stopped; the arithmetic is that of the whole.
+        for start in (0..window.len()).step_by(PART) {
+            work.interrupt.check()?;
+            let part = &window[start..window.len().min(start + PART)];
+            let segment = [Segment { sequence: 0, start, len: part.len() }];
+            for (runner, caches) in runners.iter_mut().zip(&mut caches) {
+                runner.hidden(part, &segment, caches, None);
+            }
+            let rows: Vec<usize> = (0..part.len()).filter(|row| start + row + 1 < window.len()).collect();
+            for rows in rows.chunks(ROWS) {
+                work.interrupt.check()?;
+                let mut reference: Option<&[f32]> = None;
+                for (runner, figures) in runners.iter_mut().zip(&mut figures) {
+                    let vocab = runner.model().architecture.vocab;
+                    let logits: &[f32] = runner.logits(rows);
+                    for (index, (&row, logits)) in rows.iter().zip(logits.chunks_exact(vocab)).enumerate() {
+                        figures.perplexity.add(logits, window[start + row + 1]);
+                        if let Some(reference) = reference {
+                            figures.divergence.add(&reference[index * vocab..(index + 1) * vocab], logits);
+                        }
                     }
+                    reference = reference.or(Some(logits));
                 }
-                reference = reference.or(Some(logits));
             }
         }
         let note = figures.last().and_then(|figures| figures.perplexity.value());

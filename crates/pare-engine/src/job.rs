@@ -98,7 +98,7 @@ impl JobDirectory {
         let tensors = self.tensors(index);
         let mut writer = Writer::new(original);
         let Some(block) = writer.block(&done.block) else { return Ok(done) };
-        let file = NewFile::create(&tensors, true)?;
+        let file = NewFile::in_own_folder(&tensors)?;
         let mut out = SafetensorsWriter::new(&tensors, file, writer.specs(), &[])?;
         writer.write(&mut out)?;
         out.finish()?.commit()?;
@@ -116,10 +116,30 @@ impl JobDirectory {
     /// # Errors
     /// The system refuses.
     pub fn remove(&self) -> Result<(), Error> {
+        self.refuse_strangers()?;
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.io(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a directory that holds anything but what a run keeps there.
+    fn refuse_strangers(&self) -> Result<(), Error> {
+        let own = |name: &str| {
+            let block = name.strip_suffix(".json").or(name.strip_suffix(".safetensors"));
+            let digits = |block: &str| block.len() >= 5 && block.bytes().all(|byte| byte.is_ascii_digit());
+            name == KEY || name.contains(".partial-") || block.is_some_and(digits)
+        };
+        let Ok(entries) = fs::read_dir(&self.path) else { return Ok(()) };
+        for entry in entries {
+            let name = entry.map_err(|source| self.io(source))?.file_name();
+            if !name.to_str().is_some_and(own) {
+                let (path, name) = (self.path.display(), name.display());
+                let why = "the finished blocks of a run would be kept there; move it away, or choose another output";
+                return Err(Error::Refused(format!("{path}: holds {name}, which pare did not write; {why}")));
+            }
+        }
+        Ok(())
     }
 
     fn record(&self, index: usize) -> PathBuf {

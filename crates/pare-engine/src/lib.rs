@@ -31,5 +31,8 @@ pub mod text;
 pub mod verify;
 pub mod write;
 
+/// The version that pages and records name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub use error::{Error, is_bad_file};
 pub use finite::refuse_not_finite;

@@ -10,6 +10,8 @@ pub trait Progress: Sync {
     fn advance(&self, steps: u64, note: &str);
     /// The stage is over.
     fn end(&self);
+    /// Something that the user should know, and that does not end the work. Ignored where nobody reads it.
+    fn note(&self, _text: &str) {}
 }
 
 /// Shows nothing.

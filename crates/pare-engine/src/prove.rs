@@ -349,7 +349,6 @@ fn repair_note(repairs: &[Repair]) -> Option<String> {
 pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
     let config = made.config(job.bundle);
     let mut record = json!({
-        "pare": env!("CARGO_PKG_VERSION"),
         "model": job.bundle.name,
         "fingerprint": crate::text::fingerprint(&job.bundle.model),
         "recipe": job.recipe,

@@ -8,8 +8,6 @@ use pare_model::model::{Model, PackAs};
 use pare_model::sample::Sampling;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 /// How much text.
@@ -47,7 +45,7 @@ impl Text {
     /// Text that `model` writes itself, from `first`, cached under the model's fingerprint.
     ///
     /// # Errors
-    /// No cache directory, a cache that cannot be written, the user stops it.
+    /// The user stops it.
     pub fn self_written(
         model: &Model,
         first: u32,
@@ -64,15 +62,15 @@ impl Text {
         let origin = format!("{sequences} x {length} tokens written by the model itself ({what} seed {seed})");
         // The 2 is for the arithmetic: a text written in another is another text.
         let name = format!("2-{}-{what}-{seed}-{first}-{sequences}x{length}.tokens", fingerprint(model));
-        let path = cache::directory()?.join("text").join(name);
-        if let Some(sequences) = read_tokens(&path, amount, model.architecture.vocab) {
+        if let Some(sequences) = read_tokens(&name, amount, model.architecture.vocab) {
             return Ok(Self { sequences, origin });
         }
         let stream = seed.wrapping_mul(2).wrapping_add(u64::from(purpose == Purpose::Verification));
         // A step computes one row per sequence: packed weights are read once for all of them.
         let packed = model.packed(PackAs::Stored, work.pool);
         let texts = write_sequences(&packed, first, sequences, length, SELF_WRITTEN, stream, work)?;
-        write_tokens(&path, &texts).map_err(|source| Error::Io { path: path.display().to_string(), source })?;
+        let bytes: Vec<u8> = texts.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
+        cache::keep(CACHED, &name, &bytes, work.progress);
         Ok(Self { sequences: texts, origin })
     }
 
@@ -177,9 +175,12 @@ pub fn fingerprint(model: &Model) -> String {
     hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Folder of the cache that holds texts.
+const CACHED: &str = "text";
+
 /// A cached text, when it is whole and fits what is asked; anything else is written anew.
-fn read_tokens(path: &Path, amount: Amount, vocab: usize) -> Option<Vec<Vec<u32>>> {
-    let bytes = fs::read(path).ok()?;
+fn read_tokens(name: &str, amount: Amount, vocab: usize) -> Option<Vec<Vec<u32>>> {
+    let bytes = cache::read(CACHED, name)?;
     if bytes.len() != amount.sequences * amount.length * 4 {
         return None;
     }
@@ -188,17 +189,4 @@ fn read_tokens(path: &Path, amount: Amount, vocab: usize) -> Option<Vec<Vec<u32>
         .iter()
         .all(|&token| (token as usize) < vocab)
         .then(|| tokens.chunks(amount.length).map(<[u32]>::to_vec).collect())
-}
-
-fn write_tokens(path: &Path, texts: &[Vec<u32>]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let scratch = path.with_extension(format!("partial-{}", std::process::id()));
-    let mut file = fs::File::create(&scratch)?;
-    for token in texts.iter().flatten() {
-        file.write_all(&token.to_le_bytes())?;
-    }
-    file.sync_all()?;
-    fs::rename(&scratch, path)
 }

@@ -147,6 +147,12 @@ pub enum FormatErrorKind {
     /// The output is there already.
     #[error("exists already and is not empty; nothing was written")]
     Exists,
+    /// The output is there already, and only what pare wrote is replaced.
+    #[error("{found}; nothing was written")]
+    NotOurs {
+        /// What is there, and how it is known to be somebody else's.
+        found: String,
+    },
     /// Another process is writing the same output.
     #[error("is being written by process {0}")]
     Locked(u32),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pare_format::write::{OutputDir, write_file_atomic};
+use pare_format::write::{NewFile, OutputDir, Unfinished, abandon, write_file_atomic};
 
 const TARGET: &str = "PARE_TEST_KILL_TARGET";
 const KILLS: u64 = 40;
@@ -24,6 +24,7 @@ fn write_for_ever(target: &Path) -> ! {
         for file in 0..FILES {
             output.write(&format!("f{file}"), &content(generation, file)).unwrap();
         }
+        output.write_record(serde_json::json!({})).unwrap();
         output.commit().unwrap();
         write_file_atomic(target.join("single"), &content(generation, 9)).unwrap();
     }
@@ -77,7 +78,7 @@ fn killed_writers_leave_the_old_or_the_new() {
         OutputDir::recover(at("dir")).unwrap();
         let generations: Vec<u64> = (0..FILES).map(|i| generation(&at("dir").join(format!("f{i}")), i)).collect();
         assert!(generations.iter().all(|g| *g == generations[0]), "kill {kill}: mixed {generations:?}");
-        assert_eq!(fs::read_dir(at("dir")).unwrap().count(), FILES);
+        assert_eq!(fs::read_dir(at("dir")).unwrap().count(), FILES + 1);
         let single = generation(&at("single"), 9);
         assert!(generations[0] == single || generations[0] == single + 1, "kill {kill}: {generations:?} and {single}");
         write_file_atomic(at("single"), &content(single, 9)).unwrap();
@@ -106,6 +107,7 @@ fn a_write_that_fails_leaves_the_old() {
     fs::write(at("single"), b"old").unwrap();
     fs::create_dir(at("dir")).unwrap();
     fs::write(at("dir/f"), b"old").unwrap();
+    fs::write(at("dir/pare.json"), br#"{"pare": "0.1.0", "files": ["f", "pare.json"]}"#).unwrap();
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" a_write_that_fails_leaves_the_old --exact"])
         .arg(std::env::current_exe().unwrap())
@@ -117,4 +119,38 @@ fn a_write_that_fails_leaves_the_old() {
     assert_eq!(fs::read(at("single")).unwrap(), b"old");
     assert_eq!(fs::read(at("dir/f")).unwrap(), b"old");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+const GIVEN_UP: &str = "PARE_TEST_GIVEN_UP_TARGET";
+
+/// What a process does that is told to end at once, in the middle of everything.
+#[test]
+fn what_is_given_up_leaves_nothing() {
+    if let Some(target) = std::env::var_os(GIVEN_UP) {
+        let target = Path::new(&target);
+        let directory = OutputDir::create(target.join("new/dir"), false).unwrap();
+        directory.write("f", b"half").unwrap();
+        let _file = NewFile::create(target.join("other/new/file"), false).unwrap();
+        let scratch = Unfinished::directory(target.join("scratch")).unwrap();
+        fs::write(scratch.path().join("x"), b"").unwrap();
+        fs::write(target.join("other/mine"), b"").unwrap();
+        let done = NewFile::create(target.join("done"), false).unwrap();
+        done.write_whole(b"whole").unwrap();
+        abandon();
+        // Nothing gets its name from here on: this one waits for ever.
+        std::thread::spawn(move || directory.commit());
+        std::thread::sleep(Duration::from_millis(50));
+        std::process::exit(42);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let status = again("what_is_given_up_leaves_nothing", GIVEN_UP, dir.path()).wait().unwrap();
+    assert_eq!(status.code(), Some(42));
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(dir.path()), ["done", "other"]);
+    assert_eq!(names(&dir.path().join("other")), ["mine"]);
+    assert_eq!(fs::read(dir.path().join("done")).unwrap(), b"whole");
 }

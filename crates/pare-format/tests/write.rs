@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use pare_format::write::{OutputDir, refuse_inputs, same_file, write_file_atomic};
+use serde_json::json;
 
 fn listing(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -69,22 +70,70 @@ fn content_is_replaced_only_with_force() {
     output.write("a", b"1").unwrap();
     output.commit().unwrap();
 
+    // Without a record nobody knows whose it is.
+    let error = OutputDir::create(&out, true).unwrap_err().to_string();
+    assert!(error.contains("pare did not write") && error.contains("pare.json"), "{error}");
+    fs::remove_file(out.join("a")).unwrap();
+    for name in ["b", "c"] {
+        let output = OutputDir::create(&out, true).unwrap();
+        output.write(name, b"2").unwrap();
+        output.write_record(json!({})).unwrap();
+        output.commit().unwrap();
+        assert_eq!(listing(&out), [name, "pare.json"]);
+        assert_eq!(listing(dir.path()), ["out"]);
+    }
     let error = OutputDir::create(&out, false).unwrap_err().to_string();
     assert!(error.contains("exists already and is not empty") && error.contains("--force"), "{error}");
-    assert_eq!(listing(dir.path()), ["out"]);
-
-    let output = OutputDir::create(&out, true).unwrap();
-    output.write("b", b"2").unwrap();
-    assert_eq!(listing(&out), ["a"]);
-    output.commit().unwrap();
-    assert_eq!(listing(&out), ["b"]);
-    assert_eq!(listing(dir.path()), ["out"]);
 
     let output = OutputDir::create(dir.path().join("late"), false).unwrap();
     fs::create_dir(dir.path().join("late")).unwrap();
     fs::write(dir.path().join("late/x"), b"").unwrap();
-    assert!(output.commit().unwrap_err().to_string().contains("exists already"));
+    assert!(output.commit().unwrap_err().to_string().contains("pare did not write"));
     assert_eq!(listing(dir.path()), ["late", "out"]);
+}
+
+#[test]
+fn a_directory_with_anything_that_pare_did_not_write_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let output = OutputDir::create(&out, false).unwrap();
+    output.write("a", b"1").unwrap();
+    output.write_record(json!({})).unwrap();
+    output.commit().unwrap();
+    let record = fs::read(out.join("pare.json")).unwrap();
+    let stranger = |what: &str| {
+        let error = OutputDir::create(&out, true).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("nothing was written"), "{error}");
+        assert!(!OutputDir::create(&out, false).unwrap_err().to_string().contains("--force"));
+    };
+    let late = OutputDir::create(&out, true).unwrap();
+    late.write("a", b"2").unwrap();
+    fs::write(out.join("thesis.txt"), b"mine").unwrap();
+    stranger("thesis.txt");
+    assert!(late.commit().unwrap_err().to_string().contains("thesis.txt"));
+    fs::remove_file(out.join("thesis.txt")).unwrap();
+    fs::create_dir(out.join("b")).unwrap();
+    stranger("\"b\"");
+    fs::remove_dir(out.join("b")).unwrap();
+    for other in [&b"{}"[..], b"", br#"{"pare": "0.1.0"}"#, br#"{"files": ["a"]}"#, br#"{"pare": 1, "files": ["a"]}"#] {
+        fs::write(out.join("pare.json"), other).unwrap();
+        stranger("pare did not write");
+    }
+    assert_eq!(fs::read(out.join("a")).unwrap(), b"1");
+    fs::write(out.join("pare.json"), record).unwrap();
+    OutputDir::create(&out, true).unwrap();
+}
+
+#[test]
+fn missing_directories_are_made_and_stay_only_with_the_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("b/c/out");
+    drop(OutputDir::create(&out, false).unwrap());
+    assert!(listing(dir.path()).is_empty());
+    let output = OutputDir::create(&out, false).unwrap();
+    output.write("a", b"1").unwrap();
+    output.commit().unwrap();
+    assert_eq!(listing(&out), ["a"]);
 }
 
 #[test]
@@ -116,9 +165,8 @@ fn odd_targets_are_refused_untouched() {
     let error = OutputDir::create(&file, true).unwrap_err().to_string();
     assert!(error.contains("is a file"), "{error}");
     assert!(OutputDir::create(file.join("below"), true).unwrap_err().to_string().contains("cannot write"));
-    assert!(OutputDir::create(dir.path().join("no/such"), true).unwrap_err().to_string().contains("cannot write"));
     assert!(OutputDir::create("/", true).is_err());
-    assert!(OutputDir::create(".", true).unwrap_err().to_string().contains("current directory"));
+    assert!(OutputDir::create(".", true).unwrap_err().to_string().contains("pare did not write"));
     let error = write_file_atomic(dir.path(), b"").unwrap_err().to_string();
     assert!(error.contains("is a directory"), "{error}");
     assert!(write_file_atomic(file.join("below"), b"").unwrap_err().to_string().contains("cannot write"));

@@ -141,6 +141,9 @@ pub(crate) struct Inspect {
     /// Write an HTML report here
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Replace the report when it exists; a file that is no report of pare is never replaced
+    #[arg(long, requires = "report")]
+    pub(crate) force: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -160,7 +163,7 @@ pub(crate) struct Shrink {
     /// Directory of the result
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
-    /// Replace the directory when it exists
+    /// Replace the directory when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
     /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise, and kept for recipes that end in products, sums or blocks; kept and from q8_0 on, only pare reads the result
@@ -276,7 +279,7 @@ pub(crate) struct Merge {
     /// Directory of the result
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
-    /// Replace the directory when it exists
+    /// Replace the directory when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
     /// Type of the written weights: auto is the first model's own 16-bit type, f16 otherwise
@@ -310,7 +313,7 @@ pub(crate) struct Export {
     /// The file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Replace the file when it exists
+    /// Replace the file when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
     /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
@@ -428,7 +431,10 @@ pub(crate) struct Logits {
     /// N to the last but one of each window, as f32, little endian, without a header
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     pub(crate) windows: Option<PathBuf>,
-    /// Where to write `{"prompts": [{"ids": [...], "logits": [...]}]}`
+    /// Where to write `{"pare": VERSION, "prompts": [{"ids": [...], "logits": [...]}]}`
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Replace such a file when it exists; any other file, log-probabilities too, is never replaced
+    #[arg(long)]
+    pub(crate) force: bool,
 }

@@ -13,9 +13,17 @@ use clap::Parser as _;
 use pare_engine::progress::{Interrupt, Interrupted, Work};
 use pare_kernels::isa::{Isa, Level};
 use pare_kernels::pool::{Pool, default_threads};
+use progress::Stages;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 static INTERRUPT: Interrupt = Interrupt::new();
+static STAGES: OnceLock<Stages> = OnceLock::new();
+
+/// How long the work may take to stop by itself: a decomposition or a silent network does not look whether it should.
+const GRACE: Duration = Duration::from_millis(1500);
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -24,12 +32,17 @@ fn main() -> ExitCode {
         show::error(&format!("{error:#}"));
         return ExitCode::from(2);
     }
-    // A second Ctrl-C ends the process at once: nothing half-written is visible before its rename.
+    let stages = STAGES.get_or_init(|| Stages::new(cli.quiet));
     let handler = ctrlc::set_handler(|| {
         if INTERRUPT.check().is_err() {
-            std::process::exit(130);
+            end_at_once();
         }
         INTERRUPT.set();
+        // Without a thread the work still stops where it looks.
+        let _ = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(GRACE);
+            end_at_once();
+        });
     });
     if let Err(error) = handler {
         show::error(&format!("cannot listen for Ctrl-C ({error}); going on without"));
@@ -41,12 +54,15 @@ fn main() -> ExitCode {
         show::error(&format!("--threads {asked}: this machine has {most}; using {threads}"));
     }
     let pool = Pool::new(threads);
-    let bars = progress::Bars::new(cli.quiet);
-    let work = Work { pool: &pool, progress: &bars, interrupt: &INTERRUPT };
+    let work = Work { pool: &pool, progress: stages, interrupt: &INTERRUPT };
     match commands::run(cli.command, work) {
+        Ok(()) if INTERRUPT.check().is_err() => {
+            show::error("interrupted when the work was done; what was written is whole");
+            ExitCode::from(INTERRUPTED)
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            bars.clear();
+            stages.clear();
             if show::is_broken_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
@@ -67,12 +83,24 @@ fn limit_instructions() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ends the process wherever it is. What is not finished is removed; what has its name stays.
+fn end_at_once() -> ! {
+    pare_format::write::abandon();
+    if let Some(stages) = STAGES.get() {
+        stages.clear();
+    }
+    show::error("interrupted");
+    std::process::exit(INTERRUPTED.into());
+}
+
 fn code(error: &anyhow::Error) -> u8 {
     let interrupted = |error: &pare_engine::Error| matches!(error, pare_engine::Error::Interrupted(_));
     let engine = error.downcast_ref::<pare_engine::Error>();
     let format = error.downcast_ref::<pare_format::FormatError>();
-    if engine.is_some_and(interrupted) || error.downcast_ref::<Interrupted>().is_some() {
-        return 130;
+    // What else fails after an interruption fails because of it.
+    let stopped = engine.is_some_and(interrupted) || error.downcast_ref::<Interrupted>().is_some();
+    if stopped || INTERRUPT.check().is_err() {
+        return INTERRUPTED;
     }
     let bad_input = engine.map(pare_engine::Error::is_bad_input).or(format.map(pare_engine::is_bad_file));
     if bad_input == Some(true) { 2 } else { 1 }

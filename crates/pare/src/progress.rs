@@ -1,18 +1,47 @@
-//! Progress on the terminal's error stream.
+//! Progress on the error stream: a bar per stage on a terminal, a line per stage anywhere else.
 
+use crate::show;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pare_engine::progress::Progress;
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-/// A bar per stage; nothing when the error stream is no terminal.
-pub(crate) struct Bars {
-    quiet: bool,
-    bar: Mutex<Option<ProgressBar>>,
+/// Where nobody sees a bar move, a long stage says this often how far it is.
+const STILL_HERE: Duration = Duration::from_secs(60);
+
+/// Shows stages as they pass.
+pub(crate) struct Stages {
+    manner: Manner,
+    start: Instant,
+    stage: Mutex<Option<Stage>>,
 }
 
-impl Bars {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Nothing,
+    Bars,
+    Lines,
+}
+
+/// The stage that runs.
+struct Stage {
+    name: String,
+    steps: u64,
+    done: u64,
+    /// When its last line was written.
+    told: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Stages {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, bar: Mutex::new(None) }
+        let manner = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Manner::Nothing,
+            (false, true) => Manner::Bars,
+            (false, false) => Manner::Lines,
+        };
+        Self { manner, start: Instant::now(), stage: Mutex::new(None) }
     }
 
     /// Takes a bar that an error left away.
@@ -20,39 +49,67 @@ impl Bars {
         self.end();
     }
 
-    fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
-        if let Ok(mut bar) = self.bar.lock() {
-            act(&mut bar);
+    fn with(&self, act: impl FnOnce(&mut Option<Stage>)) {
+        if let Ok(mut stage) = self.stage.lock() {
+            act(&mut stage);
         }
+    }
+
+    fn line(&self, text: &str) {
+        show::remark(&format!("[{:>4.0} s] {text}", self.start.elapsed().as_secs_f64()));
     }
 }
 
-impl Progress for Bars {
+fn bar(name: &str, steps: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{prefix:>22} [{bar:32}] {pos}/{len} {elapsed} left {eta} {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+impl Progress for Stages {
     fn begin(&self, stage: &str, steps: u64) {
-        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(steps), target);
-        let style = ProgressStyle::with_template("{prefix:>22} [{bar:32}] {pos}/{len} {elapsed} left {eta} {msg}");
-        if let Ok(style) = style {
-            bar.set_style(style.progress_chars("=> "));
+        if self.manner == Manner::Lines {
+            self.line(stage);
         }
-        bar.set_prefix(stage.to_owned());
-        self.with(|slot| *slot = Some(bar));
+        let bar = (self.manner == Manner::Bars).then(|| bar(stage, steps));
+        let stage = Stage { name: stage.to_owned(), steps, done: 0, told: Instant::now(), bar };
+        self.with(|slot| *slot = Some(stage));
     }
 
     fn advance(&self, steps: u64, note: &str) {
         self.with(|slot| {
-            if let Some(bar) = slot {
+            let Some(stage) = slot else { return };
+            stage.done += steps;
+            if let Some(bar) = &stage.bar {
                 bar.set_message(note.to_owned());
                 bar.inc(steps);
+            }
+            if self.manner == Manner::Lines && stage.told.elapsed() >= STILL_HERE {
+                stage.told = Instant::now();
+                let percent = 100.0 * stage.done as f64 / stage.steps.max(1) as f64;
+                let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+                self.line(&format!("{}: {percent:.0} %{note}", stage.name));
             }
         });
     }
 
     fn end(&self) {
         self.with(|slot| {
-            if let Some(bar) = slot.take() {
+            if let Some(bar) = slot.take().and_then(|stage| stage.bar) {
                 bar.finish_and_clear();
             }
+        });
+    }
+
+    fn note(&self, text: &str) {
+        let say = || show::remark(&format!("note: {text}"));
+        self.with(|slot| match slot.as_ref().and_then(|stage| stage.bar.as_ref()) {
+            Some(bar) => bar.suspend(say),
+            None => say(),
         });
     }
 }

@@ -51,6 +51,28 @@ pub(super) enum Found {
     Spoilt(String),
 }
 
+/// Refuses a folder that exists and is not that of a comparison.
+///
+/// # Errors
+/// It is a file, holds something else, or cannot be read.
+pub fn check_folder(path: &Path) -> Result<(), Error> {
+    let shown = path.display();
+    let io = |source| Error::Io { path: path.display().to_string(), source };
+    if !path.exists() {
+        return Ok(());
+    }
+    if !path.is_dir() {
+        return Err(Error::Refused(format!("{shown}: is a file; give a directory for the comparison")));
+    }
+    let names = fs::read_dir(path).map_err(io)?.collect::<Result<Vec<_>, _>>().map_err(io)?;
+    let own = |name: &str| name == ENTRIES || name.starts_with(".unfinished.") || name.starts_with(".compare.");
+    if !names.is_empty() && !names.iter().any(|entry| entry.file_name().to_str().is_some_and(own)) {
+        let why = "is not empty, and no comparison was begun there; give another directory";
+        return Err(Error::Refused(format!("{shown}: {why}")));
+    }
+    Ok(())
+}
+
 /// The folder, held by this process until it is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -64,22 +86,9 @@ impl Folder {
     /// # Errors
     /// It is a file, holds something else than a comparison, cannot be read or written, or another process works in it.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let shown = path.display();
         let io = |source| Error::Io { path: path.display().to_string(), source };
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if !path.is_dir() {
-                    return Err(Error::Refused(format!("{shown}: is a file; give a directory for the comparison")));
-                }
-                let names = fs::read_dir(path).map_err(io)?.collect::<Result<Vec<_>, _>>().map_err(io)?;
-                let own = |name: &str| name == ENTRIES || name.starts_with(".unfinished.");
-                if !names.is_empty() && !names.iter().any(|entry| entry.file_name().to_str().is_some_and(own)) {
-                    let why = "is not empty, and no comparison was begun there; give another directory";
-                    return Err(Error::Refused(format!("{shown}: {why}")));
-                }
-            }
-            other => other.map_err(io)?,
-        }
+        check_folder(path)?;
+        fs::create_dir_all(path).map_err(io)?;
         match fs::create_dir(path.join(ENTRIES)) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             other => other.map_err(io)?,
@@ -229,7 +238,8 @@ mod tests {
         fs::write(scratch.path().join("notes"), "mine").unwrap();
         assert!(refused(scratch.path()).contains("not empty"));
         assert!(refused(&scratch.path().join("notes")).contains("is a file"));
-        assert!(refused(&scratch.path().join("no/such")).contains("no/such"));
+        assert!(refused(&scratch.path().join("notes/below")).contains("notes/below"));
+        Folder::open(&scratch.path().join("no/such")).unwrap();
         let own = scratch.path().join("own");
         let held = Folder::open(&own).unwrap();
         assert!(refused(&own).contains("is being written by process"));

@@ -96,7 +96,7 @@ pub(super) fn pared(
     }
     if request.keep_models {
         let record = record(&job(write_as), &made, None);
-        output.write("pare.json", format!("{record:#}\n").as_bytes())?;
+        output.write_record(record)?;
     }
     let (bytes, seconds, dtype) = (made.written.bytes, made.seconds, made.dtype);
     let forms = forms(&made.written);

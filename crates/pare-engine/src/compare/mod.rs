@@ -11,6 +11,7 @@ mod run;
 mod steps;
 
 pub use entry::{Comparison, Cost, Entry, Fronts, Measured, Outcome, Speed};
+pub use cache::check_folder;
 pub use front::{Point, front};
 pub use run::run;
 

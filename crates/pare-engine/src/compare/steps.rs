@@ -68,6 +68,10 @@ impl Progress for Step<'_> {
     fn end(&self) {
         self.inner.end();
     }
+
+    fn note(&self, text: &str) {
+        self.inner.note(text);
+    }
 }
 
 /// As in `45 s`, `12 min` and `3 h 05 min`.

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::bundle::Bundle;
 use pare_format::config::Scaling;
 use pare_format::gguf::{Array, Gguf, Value};
+use pare_format::write::GGUF_KEY;
 
 /// What the file says of itself, and therefore not of the file it came from.
 const OWN: [&str; 5] = [
@@ -41,6 +42,7 @@ pub(super) fn all(
             all.push(("general.name".to_owned(), Value::text(name)));
         }
     }
+    all.push((GGUF_KEY.to_owned(), Value::text(env!("CARGO_PKG_VERSION"))));
     all.push(("general.file_type".to_owned(), Value::U32(target.file_type())));
     if !matches!(target, Target::F32 | Target::F16 | Target::Bf16) {
         all.push(("general.quantization_version".to_owned(), Value::U32(QUANTISATION)));

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::partial::{self, NEW, OLD};
-use super::{failed, sync_directory};
+use super::unfinished::{self, Parents, Unfinished};
+use super::{failed, in_the_way, own, require_room, sync_directory};
 use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::map::identity;
+use serde_json::Value;
 
 /// A directory in the making: files go to `.NAME.partial-PID` beside the target, and [`OutputDir::commit`] gives it its name.
 ///
@@ -22,11 +24,12 @@ pub struct OutputDir {
     target: PathBuf,
     parent: PathBuf,
     name: OsString,
-    temporary: PathBuf,
     force: bool,
     open_files: Arc<AtomicUsize>,
+    temporary: Unfinished,
     /// Held until the end: its lock tells other processes that this one lives.
     _lock: File,
+    parents: Parents,
 }
 
 /// A file inside an [`OutputDir`]. It counts only after [`OutputFile::finish`].
@@ -38,11 +41,13 @@ pub struct OutputFile {
 }
 
 impl OutputDir {
-    /// Starts writing the directory `path`; with `force` it may replace a directory that is not empty.
+    /// Starts writing the directory `path`; directories that are missing above it are made. With `force` it may replace a directory that
+    /// pare wrote: one whose record, see [`OutputDir::write_record`], lists all that is in it.
     ///
     /// # Errors
-    /// `Exists` for a directory with content without `force`, `Locked` while another process writes it, `Found` when it is a file or (with
-    /// `force`) the current directory or one above, `Write` when the system refuses. Nothing has been changed then.
+    /// `Exists` for a directory with content without `force`, `NotOurs` for one with content that pare did not write, `Locked` while another
+    /// process writes it, `Found` when it is a file or (with `force`) the current directory or one above, `Write` when the system refuses.
+    /// Nothing has been changed then.
     pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
         let shown = path.as_ref();
         let failed = failed(shown);
@@ -54,29 +59,22 @@ impl OutputDir {
             return Err(locked(&given, *pid));
         }
         if occupied(&target)? {
-            if !force {
-                let hint = "choose another output, or replace it with --force";
-                return Err(FormatError::new(&given, FormatErrorKind::Exists).hint(hint));
-            }
+            refuse_strangers(&given, &target, force)?;
             refuse_precious(&given, &target)?;
         }
+        let parents = Parents::make(&parent).map_err(&failed)?;
         let pid = std::process::id();
         let temporary = partial::directory(&parent, &name, NEW, pid);
         match fs::create_dir(&temporary) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(locked(&given, pid)),
             other => other.map_err(&failed)?,
         }
-        let lock = match lock(&temporary) {
-            Ok(lock) => lock,
-            Err(error) => {
-                let _ = fs::remove_dir(&temporary);
-                return Err(failed(error));
-            }
-        };
+        let temporary = Unfinished::new(temporary);
+        let lock = lock(temporary.path()).map_err(&failed)?;
         let open_files = Arc::default();
-        let output = Self { given, target, parent, name, temporary, force, open_files, _lock: lock };
+        let output = Self { given, target, parent, name, temporary, force, open_files, _lock: lock, parents };
         if let Ok(metadata) = fs::metadata(&output.target) {
-            let kept = fs::set_permissions(&output.temporary, metadata.permissions());
+            let kept = fs::set_permissions(output.temporary(), metadata.permissions());
             kept.map_err(|error| FormatError::new(&output.given, FormatErrorKind::Write(error)))?;
         }
         Ok(output)
@@ -85,7 +83,7 @@ impl OutputDir {
     /// The directory that the files are in until the commit.
     #[must_use]
     pub fn temporary(&self) -> &Path {
-        &self.temporary
+        self.temporary.path()
     }
 
     /// The directory that the commit makes.
@@ -101,14 +99,7 @@ impl OutputDir {
     /// # Errors
     /// `Write`, with both numbers.
     pub fn require_room(&self, bytes: u64) -> Result<()> {
-        match free_bytes(&self.temporary) {
-            Some(free) if free < bytes => {
-                let why =
-                    format!("needs about {bytes} bytes, the disk has {free} left: make room, or choose another disk");
-                Err(failed(&self.given)(io::Error::new(ErrorKind::StorageFull, why)))
-            }
-            _ => Ok(()),
-        }
+        require_room(self.temporary(), bytes, &self.given)
     }
 
     /// Starts the file `name`, a plain name without directories.
@@ -122,7 +113,7 @@ impl OutputDir {
             return Err(FormatError::new(&self.given, kind));
         }
         let shown = self.given.join(name);
-        let path = self.temporary.join(name);
+        let path = self.temporary().join(name);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed(&shown))?;
         self.open_files.fetch_add(1, Ordering::Relaxed);
         Ok(OutputFile { file: BufWriter::with_capacity(1 << 20, file), shown, open_files: self.open_files.clone() })
@@ -138,12 +129,33 @@ impl OutputDir {
         file.finish()
     }
 
+    /// Writes `pare.json`, the last file: `record`, with the version of pare as its `pare`, and the names of all files of the directory. By
+    /// it a later run knows that the directory is pare's, and may replace it when told to.
+    ///
+    /// # Errors
+    /// As [`OutputDir::create_file`].
+    ///
+    /// # Panics
+    /// `record` is no object.
+    pub fn write_record(&self, mut record: Value) -> Result<()> {
+        assert!(record.is_object(), "a record is an object");
+        let failed = failed(&self.given);
+        let entries = fs::read_dir(self.temporary()).map_err(&failed)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names = names.collect::<io::Result<Vec<String>>>().map_err(&failed)?;
+        names.push(own::RECORD.to_owned());
+        names.sort();
+        record[own::VERSION_KEY] = Value::from(env!("CARGO_PKG_VERSION"));
+        record[own::FILES_KEY] = Value::from(names);
+        self.write(own::RECORD, format!("{record:#}\n").as_bytes())
+    }
+
     /// Makes the directory appear under its name.
     ///
     /// # Errors
-    /// `Found` when a file was not finished, `Exists` when the target was filled meanwhile and may not be replaced, `Write` when the system
-    /// refuses. The old state is then in place.
-    pub fn commit(self) -> Result<()> {
+    /// `Found` when a file was not finished, `Exists` or `NotOurs` when the target was filled meanwhile and may not be replaced, `Write` when
+    /// the system refuses. The old state is then in place.
+    pub fn commit(mut self) -> Result<()> {
         let failed = failed(&self.given);
         let unfinished = self.open_files.load(Ordering::Relaxed);
         if unfinished > 0 {
@@ -153,21 +165,21 @@ impl OutputDir {
             };
             return Err(FormatError::new(&self.given, kind));
         }
-        sync_directory(&self.temporary).map_err(&failed)?;
+        sync_directory(self.temporary()).map_err(&failed)?;
+        let mut held = unfinished::hold();
         if !occupied(&self.target)? {
-            fs::rename(&self.temporary, &self.target).map_err(&failed)?;
+            fs::rename(self.temporary.path(), &self.target).map_err(&failed)?;
+            self.parents.keep(&mut held);
             return sync_directory(&self.parent).map_err(&failed);
         }
-        if !self.force {
-            return Err(FormatError::new(&self.given, FormatErrorKind::Exists));
-        }
-        if exchange(&self.temporary, &self.target) {
+        refuse_strangers(&self.given, &self.target, self.force)?;
+        if exchange(self.temporary.path(), &self.target) {
             // The old directory now has the temporary name: dropping removes it, and a killed process leaves a stale one to the next.
             return sync_directory(&self.parent).map_err(&failed);
         }
         let old = partial::directory(&self.parent, &self.name, OLD, std::process::id());
         fs::rename(&self.target, &old).map_err(&failed)?;
-        if let Err(error) = fs::rename(&self.temporary, &self.target) {
+        if let Err(error) = fs::rename(self.temporary.path(), &self.target) {
             fs::rename(&old, &self.target).map_err(&failed)?;
             return Err(failed(error));
         }
@@ -212,18 +224,6 @@ impl OutputDir {
     }
 }
 
-/// Bytes that this user may still write to the disk of `path`.
-#[cfg(unix)]
-fn free_bytes(path: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(path).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> Option<u64> {
-    None
-}
-
 /// Swaps two directories in one step, where the system and the file system can: then there is no moment without either.
 #[cfg(target_os = "linux")]
 fn exchange(a: &Path, b: &Path) -> bool {
@@ -234,13 +234,6 @@ fn exchange(a: &Path, b: &Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn exchange(_: &Path, _: &Path) -> bool {
     false
-}
-
-impl Drop for OutputDir {
-    fn drop(&mut self) {
-        // Gone after a commit.
-        let _ = fs::remove_dir_all(&self.temporary);
-    }
 }
 
 impl OutputFile {
@@ -301,6 +294,14 @@ fn occupied(path: &Path) -> Result<bool> {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed(path)(error)),
+    }
+}
+
+/// Refuses to replace a directory with content, unless that is allowed and pare wrote all of it.
+fn refuse_strangers(given: &Path, target: &Path, force: bool) -> Result<()> {
+    match own::not_our_directory(target).map_err(failed(given))? {
+        None if force => Ok(()),
+        stranger => Err(in_the_way(given, stranger)),
     }
 }
 

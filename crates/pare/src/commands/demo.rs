@@ -23,8 +23,7 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let step = |text: &str| show::remark(&format!("[{:>4.0} s] {text}", start.elapsed().as_secs_f64()));
     let texts = Texts { text: None, held_out: None, context: 512, calibration_windows: 32, windows: 16, seed: 0 };
     // The demo may replace what a demo wrote, and nothing else.
-    let own = arguments.output.join("pare.json").is_file();
-    let output = OutputDir::create(&arguments.output, own)?;
+    let output = OutputDir::create(&arguments.output, true)?;
 
     step(&format!("fetching {MODEL}"));
     let bundle = open(MODEL, work)?;

@@ -1,6 +1,6 @@
 //! `pare export`: a model as one GGUF file.
 
-use super::{off_grid, open, text};
+use super::{limited, off_grid, open, text};
 use crate::cli::Export as Arguments;
 use crate::show;
 use anyhow::Result;
@@ -40,11 +40,13 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         let text = calibration(arguments, &bundle, work)?;
         return quantise(arguments, bundle, &types, &text, file, work);
     }
+    let file = NewFile::create(&arguments.output, arguments.force)?;
     let export = Export::plan(&bundle, target)?;
+    file.require_room(export.bytes()?)?;
     for note in export.notes() {
         show::remark(&format!("note: {note}"));
     }
-    let written = export.write(NewFile::create(&arguments.output, arguments.force)?, work)?;
+    let written = export.write(file, work)?;
     say(arguments, &written)
 }
 
@@ -66,6 +68,7 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         show::remark(&format!("note: --bytes {bytes} is more than the {} bytes that the model can take", range.most));
     }
     let file = NewFile::create(&arguments.output, arguments.force)?;
+    file.require_room(budget.min(range.most))?;
     let text = calibration(arguments, &bundle, work)?;
     let losses = Losses::measure(&bundle.model, &text, work)?;
     let Some(choice) = losses.choose(&bundle.model, range, budget) else {
@@ -90,7 +93,7 @@ fn quantise(
 /// The text to calibrate on, for a model whose numbers are finite.
 fn calibration(arguments: &Arguments, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
     refuse_not_finite(bundle, work)?;
-    let length = (arguments.context as usize).min(bundle.model.architecture.context);
+    let length = limited(arguments.context, bundle);
     let amount = Amount { sequences: arguments.calibration_windows as usize, length };
     text(arguments.text.as_deref(), Purpose::Calibration, amount, arguments.seed, bundle, work)
 }

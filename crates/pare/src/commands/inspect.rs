@@ -7,10 +7,23 @@ use anyhow::Result;
 use pare_engine::inspect::{LEVELS, curve, inspect};
 use pare_engine::progress::Work;
 use pare_engine::prove::{facts, html};
+use pare_format::write::{NewFile, refuse_inputs};
 use pare_engine::report::{BlockCurve, BlockRedundancy, BlockShare, ModelFacts, Report};
+
+/// More than any page has, so that a full disk is noticed first.
+const MOST_PAGE_BYTES: u64 = 4 << 20;
 
 pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
     let bundle = open(&arguments.model, work)?;
+    let page = match &arguments.report {
+        None => None,
+        Some(path) => {
+            refuse_inputs(path, [Some(&bundle.path), arguments.texts.text.as_ref()].into_iter().flatten())?;
+            let page = NewFile::create(path, arguments.force)?;
+            page.require_room(MOST_PAGE_BYTES)?;
+            Some(page)
+        }
+    };
     let text = calibration(&arguments.texts, &bundle, work)?;
     let found = inspect(&bundle.model, &text.sequences, work)?;
     let curves = match arguments.curve {
@@ -29,13 +42,17 @@ pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
         conditions: vec![("text".to_owned(), text.origin)],
         notes: bundle.warnings.clone(),
     };
-    if let Some(path) = &arguments.report {
-        pare_format::write::write_file_atomic(path, html(&report)?.as_bytes())?;
-    }
+    // Figures that took minutes are shown, whatever becomes of the page.
+    let written = match page {
+        None => Ok(()),
+        Some(page) => page.write_whole(html(&report)?.as_bytes()),
+    };
     if arguments.json {
-        return show::json(&serde_json::to_value(&report)?);
+        show::json(&serde_json::to_value(&report)?)?;
+    } else {
+        show::print(&(table(&report.model, &found) + &losses(&report.curves)))?;
     }
-    show::print(&(table(&report.model, &found) + &losses(&report.curves)))
+    Ok(written?)
 }
 
 /// The redundancy of each block, and the sizes above it.

@@ -4,10 +4,10 @@ use super::open;
 use crate::cli::Logits;
 use crate::commands::shrink::PROMPTS;
 use anyhow::Result;
-use pare_engine::Error;
+use pare_engine::{Error, VERSION};
 use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
-use pare_format::write::NewFile;
+use pare_format::write::{NewFile, VERSION_KEY, refuse_inputs};
 use pare_model::forward::{KvCache, Runner, Segment};
 use serde_json::json;
 use std::io::Write as _;
@@ -15,8 +15,11 @@ use std::path::Path;
 
 pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
     let bundle = open(&arguments.model, work)?;
+    let inputs = [Some(&bundle.path), arguments.prompts.as_ref(), arguments.windows.as_ref()];
+    refuse_inputs(&arguments.output, inputs.into_iter().flatten())?;
+    let output = NewFile::create(&arguments.output, arguments.force)?;
     if let Some(file) = &arguments.windows {
-        return windows(&bundle, file, &arguments.output, work);
+        return windows(&bundle, file, output, work);
     }
     let prompts: Vec<String> = match &arguments.prompts {
         Some(file) => {
@@ -33,8 +36,9 @@ pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
         let logits = runner.logits(&[ids.len() - 1]).to_vec();
         results.push(json!({ "prompt": prompt, "ids": ids, "logits": logits }));
     }
-    let text = format!("{}\n", json!({ "prompts": results }));
-    Ok(pare_format::write::write_file_atomic(&arguments.output, text.as_bytes())?)
+    // "pare" is the first key: by it a later run knows the file as one that pare wrote.
+    let text = format!("{}\n", json!({ VERSION_KEY: VERSION, "prompts": results }));
+    Ok(output.write_whole(text.as_bytes())?)
 }
 
 /// Windows of tokens, and the first position whose prediction is wanted.
@@ -46,7 +50,7 @@ struct Windows {
 }
 
 /// Log-probabilities of every token at many positions: too many numbers for JSON.
-fn windows(bundle: &Bundle, file: &Path, output: &Path, work: Work<'_>) -> Result<()> {
+fn windows(bundle: &Bundle, file: &Path, mut out: NewFile, work: Work<'_>) -> Result<()> {
     let refused = |why: String| anyhow::Error::from(Error::Refused(format!("{}: {why}", file.display())));
     let text = pare_engine::text::read_text(file)?;
     let asked: Windows = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
@@ -60,7 +64,8 @@ fn windows(bundle: &Bundle, file: &Path, output: &Path, work: Work<'_>) -> Resul
             return Err(refused(format!("window {index}: token {id}, expected ids below {}", architecture.vocab)));
         }
     }
-    let mut out = NewFile::create(output, true)?;
+    let rows: usize = asked.windows.iter().map(|ids| ids.len() - 1 - asked.from).sum();
+    out.require_room((rows * architecture.vocab * 4) as u64)?;
     work.progress.begin("predicting", asked.windows.len() as u64);
     let longest = asked.windows.iter().map(Vec::len).max().unwrap_or(0);
     let mut runner = Runner::new(&bundle.model, work.pool);

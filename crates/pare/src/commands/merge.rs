@@ -58,7 +58,6 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     };
     let of_both = [&first, &second].map(|one| json!({ "model": one.name, "fingerprint": fingerprint(&one.model) }));
     let record = json!({
-        "pare": env!("CARGO_PKG_VERSION"),
         "merged": of_both,
         "method": method.card.name,
         "size": arguments.size,
@@ -70,7 +69,7 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         "blocks": joined.blocks,
         "figures": figures,
     });
-    output.write("pare.json", format!("{record:#}\n").as_bytes())?;
+    output.write_record(record)?;
     output.commit()?;
     if arguments.json {
         return show::json(&json!({ "written": arguments.output, "figures": figures, "blocks": joined.blocks }));

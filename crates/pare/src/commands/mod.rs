@@ -19,6 +19,7 @@ use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
 use pare_engine::text::{Amount, Purpose, Text};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
     match command {
@@ -117,9 +118,20 @@ impl Given {
     }
 }
 
-/// Tokens per window: what was asked, or the model's whole context when that is shorter.
+/// Tokens per window, see [`limited`].
 fn window(texts: &Texts, bundle: &Bundle) -> usize {
-    (texts.context as usize).min(bundle.model.architecture.context)
+    limited(texts.context, bundle)
+}
+
+/// What was asked with `--context`, or the model's whole context when that is shorter: then with a note, given once.
+fn limited(context: u32, bundle: &Bundle) -> usize {
+    static SAID: Once = Once::new();
+    let most = bundle.model.architecture.context;
+    if context as usize > most {
+        let name = &bundle.name;
+        SAID.call_once(|| show::remark(&format!("note: --context {context}: the context of {name} is {most}; using that")));
+    }
+    (context as usize).min(most)
 }
 
 fn text(

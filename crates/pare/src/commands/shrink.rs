@@ -87,11 +87,10 @@ pub(crate) fn carry_out(
             Some(prove(job, &made, output.temporary(), &proof, work)?)
         }
     };
-    let record = record(job, &made, report.as_ref());
-    output.write("pare.json", format!("{record:#}\n").as_bytes())?;
     if let Some(report) = &report {
         output.write("report.html", html(report)?.as_bytes())?;
     }
+    output.write_record(record(job, &made, report.as_ref()))?;
     let finished = JobDirectory::at(pare_engine::job::beside(output.target()));
     output.commit()?;
     // The result is in place: nothing is left to go on with.

@@ -45,7 +45,7 @@ fn help_names_every_command_and_option() {
     let help = pare(["--help"]).succeeds();
     let rows: &[(&str, &[&str])] = &[
         ("demo", &["--output", "--json"]),
-        ("inspect", &["--curve", "--report", "--json"]),
+        ("inspect", &["--curve", "--report", "--force", "--json"]),
         ("shrink", &["--recipe", "--keep", "--output", "--force", "--dtype", "--no-verify", "--json"]),
         ("eval", &["--against", "--probes", "--no-speed", "--json"]),
         ("merge", &["<A>", "<B>", "--method", "--size", "--output", "--force", "--dtype", "--no-verify", "--json"]),
@@ -65,8 +65,8 @@ fn help_names_every_command_and_option() {
             ],
         ),
         ("methods", &["--markdown", "--json"]),
-        ("fetch", &["<NAME>"]),
-        ("logits", &["--prompts", "--output"]),
+        ("pull", &["<NAME>", "--revision", "--token"]),
+        ("logits", &["--prompts", "--output", "--force"]),
     ];
     for (command, options) in rows {
         assert!(help.contains(&format!("  {command} ")), "{command}: {help}");

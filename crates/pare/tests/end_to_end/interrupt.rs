@@ -2,7 +2,7 @@
 
 use crate::bench::peer;
 use crate::model::Tiny;
-use crate::program::{LIMIT, collect, names, pare, real, text, wait};
+use crate::program::{LIMIT, collect, names, pare, real, text, wait, without_stages};
 use crate::words::{Draws, story};
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 const KILLS: usize = 20;
 
-fn interrupt(child: &Child) {
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+/// Sends the signal `INT` (what Ctrl-C sends) or `TERM`.
+fn send(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
@@ -130,13 +131,50 @@ fn an_interrupted_bench_ends_its_peer() {
     assert!(!alive, "the peer goes on after pare has ended");
 }
 
-/// Sends what Ctrl-C sends; the program ends with code 130 within 5 seconds and says so in one line.
+/// Sends what Ctrl-C sends; the program ends with code 130 within 2 seconds and says so in one line.
 fn ends_as_interrupted(child: &mut Child) {
+    ends_by(child, "INT");
+}
+
+fn ends_by(child: &mut Child, signal: &str) {
     assert!(child.try_wait().unwrap().is_none(), "it ended before it was interrupted");
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    interrupt(child);
-    assert_eq!(wait(child, Duration::from_secs(5)), Some(Some(130)));
-    assert_eq!((stdout.join().unwrap().as_str(), stderr.join().unwrap().as_str()), ("", "pare: interrupted\n"));
+    send(child, signal);
+    // Half a second for a machine that is busy.
+    assert_eq!(wait(child, Duration::from_millis(2500)), Some(Some(130)));
+    let (stderr, _) = without_stages(&stderr.join().unwrap());
+    assert_eq!((stdout.join().unwrap().as_str(), stderr.as_str()), ("", "pare: interrupted\n"));
+}
+
+#[test]
+fn real_work_of_every_kind_stops_within_two_seconds() {
+    let tiny = Tiny::new();
+    let (text, held) = (tiny.write("a.txt", story(60_000, 3)), tiny.write("b.txt", story(60_000, 4)));
+    let (model, out, file) = ("smollm2-135m", tiny.path("no/out"), tiny.path("no/m.gguf"));
+    let before = names(tiny.folder());
+    let rows: &[(&str, u64, &[&str])] = &[
+        // One window takes most of a minute.
+        ("TERM", 2500, &["eval", model, "--windows", "1", "--context", "8192", "--held-out", &held, "--no-speed"]),
+        // Decompositions, and solving row by row.
+        ("INT", 5000, &["shrink", model, "--recipe", "asvd", "--text", &text, "--no-verify", "-o", &out]),
+        ("TERM", 5000, &["shrink", model, "--recipe", "sparsegpt", "--text", &text, "--no-verify", "-o", &out]),
+        ("INT", 4000, &["export", model, "--gguf", "q4_k_m", "--gptq", "--text", &text, "-o", &file]),
+        ("TERM", 1500, &["bench", model, "--prompt", "4096", "--rounds", "50"]),
+        ("INT", 900, &["run", model, &"word ".repeat(7000), "--json"]),
+    ];
+    for (signal, milliseconds, arguments) in rows {
+        let small = ["--calibration-windows", "16"];
+        let more = if arguments.contains(&"--text") { &small[..] } else { &[] };
+        let mut child = real([arguments, more].concat()).start();
+        std::thread::sleep(Duration::from_millis(*milliseconds));
+        ends_by(&mut child, signal);
+        let left: Vec<String> = names(tiny.folder()).into_iter().filter(|name| name != "no").collect();
+        assert_eq!(left, before, "{arguments:?}");
+        // Finished blocks may wait there for the next run; nothing else does.
+        let no = tiny.folder().join("no");
+        let left = if no.is_dir() { names(&no) } else { Vec::new() };
+        assert!(left.iter().all(|name| name == ".out.pare-job"), "{arguments:?}: {left:?}");
+    }
 }
 
 #[test]

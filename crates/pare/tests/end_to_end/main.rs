@@ -8,6 +8,7 @@ mod bench;
 mod catalogue;
 mod compare;
 mod export;
+mod files;
 mod figures;
 mod generate;
 mod interrupt;

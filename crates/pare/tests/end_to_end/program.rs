@@ -27,7 +27,10 @@ pub(crate) struct Pare {
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
+    /// Without the lines of stages.
     pub(crate) stderr: String,
+    /// The lines that say which stage begins, or how far a long one is.
+    pub(crate) stages: Vec<String>,
 }
 
 /// `pare` with these arguments, the cache of the user out of its reach.
@@ -62,6 +65,11 @@ impl Pare {
         self
     }
 
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Starts it, for tests that do something to it while it runs.
     pub(crate) fn start(mut self) -> Child {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -74,7 +82,8 @@ impl Pare {
         let mut child = self.start();
         let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
         let code = wait(&mut child, limit).unwrap_or_else(|| panic!("{shown}: still running after {limit:?}"));
-        let ended = Ended { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+        let (stderr, stages) = without_stages(&stderr.join().unwrap());
+        let ended = Ended { code, stdout: stdout.join().unwrap(), stderr, stages };
         assert!(ended.code.is_some(), "{shown}: died of a signal: {ended:?}");
         assert!(!ended.stderr.contains("panicked") && !ended.stdout.contains("panicked"), "{shown}: {ended:?}");
         ended
@@ -105,6 +114,16 @@ impl Pare {
         }
         ended.stderr
     }
+}
+
+/// What the error stream holds, and the lines of stages, as in `[   3 s] observing`.
+pub(crate) fn without_stages(stderr: &str) -> (String, Vec<String>) {
+    let is_stage = |line: &str| {
+        let seconds = line.strip_prefix('[').and_then(|line| line.split_once(" s] "));
+        seconds.is_some_and(|(seconds, _)| seconds.trim().parse::<u32>().is_ok())
+    };
+    let (stages, rest): (Vec<&str>, Vec<&str>) = stderr.split_inclusive('\n').partition(|line| is_stage(line));
+    (rest.concat(), stages.into_iter().map(|line| line.trim_end().to_owned()).collect())
 }
 
 /// Reads a stream in its own thread, so that a full pipe never stops the program.

@@ -266,25 +266,17 @@ fn outputs_that_are_in_the_way() {
     let output = tiny.path("out");
     fs::create_dir(&output).unwrap();
     fs::write(tiny.folder().join("out/notes"), "mine").unwrap();
+    for more in [&[][..], &["--force"]] {
+        to(&output, more).refuses(&["out", "pare did not write", "pare.json"]);
+        assert_eq!(names(&tiny.folder().join("out")), ["notes"]);
+        assert_eq!(fs::read(tiny.folder().join("out/notes")).unwrap(), b"mine");
+    }
+    fs::remove_file(tiny.folder().join("out/notes")).unwrap();
+    assert_eq!(to(&output, &[]).succeeds(), format!("written: {output}\n"));
     to(&output, &[]).refuses(&["out", "exists already", "--force"]);
-    assert_eq!(names(&tiny.folder().join("out")), ["notes"]);
-    assert_eq!(fs::read(tiny.folder().join("out/notes")).unwrap(), b"mine");
     assert_eq!(to(&output, &["--force"]).succeeds(), format!("written: {output}\n"));
+    fs::write(tiny.folder().join("out/notes"), "mine").unwrap();
+    to(&output, &["--force"]).refuses(&["notes", "pare did not write"]);
     assert!(names(&tiny.folder().join("out")).contains(&"model.safetensors".to_owned()));
-    assert!(!tiny.folder().join("out/notes").exists());
     assert_eq!(names(tiny.folder()), ["a.txt", "b.txt", "model", "out"]);
-}
-
-#[test]
-fn the_system_refusing_is_a_failure() {
-    let tiny = with_texts();
-    let output = tiny.path("no/such/folder");
-    let (model, text) = (tiny.name(), tiny.path("a.txt"));
-    let ended = pare(["shrink", &model, "--recipe", "wanda-sp", "--text", &text, "--no-verify", "-o", &output]).run();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
-    assert!(ended.stderr.contains("no/such/folder: cannot write"), "{}", ended.stderr);
-    // Nowhere to keep the text that the model would write.
-    let ended = pare(["inspect", &model]).run();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
-    assert!(ended.stderr.contains("/dev/null/none"), "{}", ended.stderr);
 }

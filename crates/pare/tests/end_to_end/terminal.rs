@@ -45,7 +45,7 @@ fn hostile_paths() {
     }
 
     // JSON keeps the name, spelt so that it passes through a terminal.
-    let printed = stays_tame(&["eval", &model, "--held-out", &a, "--no-speed", "--probes", "0", "--json"]);
+    let printed = stays_tame(&["--quiet", "eval", &model, "--held-out", &a, "--no-speed", "--probes", "0", "--json"]);
     let figures: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(figures["label"], Value::from(model));
 }

@@ -3,7 +3,7 @@
 use super::table::Table;
 use anyhow::{Context as _, Result};
 use pare_engine::Error;
-use pare_format::write::write_file_atomic;
+use pare_format::write::{NewFile, try_directory};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Longest name of a file, without its extension.
 const LONGEST: usize = 100;
 
-/// Refuses a folder that cannot be one, before anything is measured.
+/// Refuses a folder that cannot be one or be written to, before anything is measured.
 pub(super) fn refuse_files(folder: &Path) -> Result<()> {
     let there = folder.ancestors().find(|path| path.exists());
     match there {
@@ -19,7 +19,7 @@ pub(super) fn refuse_files(folder: &Path) -> Result<()> {
             let message = format!("--save {}: {} is not a directory", folder.display(), path.display());
             Err(Error::Refused(message).into())
         }
-        _ => Ok(()),
+        _ => Ok(try_directory(folder)?),
     }
 }
 
@@ -39,8 +39,8 @@ pub(super) fn save(folder: &Path, record: &Value, table: &Table, models: &[Strin
         text(&record["machine"]["cpu"]),
         command_line(&record["command"]),
     );
-    write_file_atomic(json.with_extension("md"), (head + &table.markdown()).as_bytes())?;
-    write_file_atomic(&json, format!("{record:#}\n").as_bytes())?;
+    NewFile::create(json.with_extension("md"), false)?.write_whole((head + &table.markdown()).as_bytes())?;
+    NewFile::create(&json, false)?.write_whole(format!("{record:#}\n").as_bytes())?;
     Ok(json)
 }
 
@@ -52,7 +52,7 @@ fn free(folder: &Path, name: &str) -> PathBuf {
         _ => folder.join(format!("{name}-{serial}.json")),
     };
     let mut serial = 1;
-    while path(serial).exists() {
+    while path(serial).exists() || path(serial).with_extension("md").exists() {
         serial += 1;
     }
     path(serial)
