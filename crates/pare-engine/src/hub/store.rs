@@ -85,64 +85,107 @@ impl Store<'_> {
             done();
             return show(hash, &self.layout.blob(hash), &link);
         }
-        let part = Part(self.layout.blob(&format!("{key}.incomplete")));
-        let sha256 = self.download(file, entry, most, &part.0)?;
+        let mut part = Part { path: self.layout.blob(&format!("{key}.incomplete")), keep: false };
+        // A part goes on only where the hash of the whole tells in the end; only large files go by their SHA-256.
+        let verified = entry.hash.as_ref().is_some_and(|hash| hash.len() == 64);
+        let sha256 = match self.download(file, entry, most, &part.path, verified) {
+            Ok(sha256) => sha256,
+            Err(Stopped { error, resumable }) => {
+                part.keep = resumable && verified;
+                return Err(error);
+            }
+        };
         let hash = entry.hash.as_ref().unwrap_or(&sha256);
-        // Only large files go by their SHA-256.
-        if hash.len() == sha256.len() && *hash != sha256 {
+        if verified && *hash != sha256 {
             let url = self.remote.address(&self.listing.commit, file);
             return Err(self.remote.broken(&url, format!("sha256 is {sha256}, expected {hash}; try again")));
         }
         let blob = self.layout.blob(hash);
-        fs::rename(&part.0, &blob).map_err(|source| disk(&blob, source))?;
+        fs::rename(&part.path, &blob).map_err(|source| disk(&blob, source))?;
         show(hash, &blob, &link)
     }
 
-    /// Writes `file` to `part`; its SHA-256.
-    fn download(&self, file: &str, entry: &Entry, most: u64, part: &Path) -> Result<String, Error> {
+    /// Writes `file` to `part`, going on with what an earlier fetch left there when `resume` is set; its SHA-256.
+    fn download(&self, file: &str, entry: &Entry, most: u64, part: &Path, resume: bool) -> Result<String, Stopped> {
         let url = self.remote.address(&self.listing.commit, file);
-        let mut from = self.remote.open(&self.listing.commit, file)?;
-        let mut to = File::create(part).map_err(|source| disk(part, source))?;
         let most = entry.size.unwrap_or(most);
-        let (mut hash, mut buffer, mut total) = (Sha256::new(), vec![0; 1 << 16], 0_u64);
+        let failed = |source| disk(part, source);
+        let mut to = File::options().create(true).truncate(false).read(true).write(true).open(part).map_err(failed)?;
+        let there = to.metadata().map_err(failed)?.len();
+        let at = if resume && there < most { there } else { 0 };
+        let opened = self.remote.open(&self.listing.commit, file, at);
+        let (start, mut from) = opened.map_err(|error| Stopped { error, resumable: there > 0 })?;
+        to.set_len(start).map_err(failed)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        let mut total = self.read_again(&mut to, file, &mut hash, &mut buffer).map_err(failed)?;
         loop {
-            self.interrupt.check()?;
+            self.interrupt.check().map_err(|stopped| Stopped { error: stopped.into(), resumable: true })?;
             let read = match from.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    return Err(self
-                        .remote
-                        .broken(&url, format!("the connection broke after {total} bytes ({error}); try again")));
+                    let why = format!("the connection broke after {total} bytes ({error}); try again");
+                    return Err(Stopped { error: self.remote.broken(&url, why), resumable: true });
                 }
             };
             let bytes = buffer.get(..read).unwrap_or_default();
             total = total.saturating_add(read as u64);
             if total > most {
-                return Err(self.remote.broken(&url, format!("sends more than {most} bytes; try again")));
+                return Err(self.remote.broken(&url, format!("sends more than {most} bytes; try again")).into());
             }
             hash.update(bytes);
-            to.write_all(bytes).map_err(|source| disk(part, source))?;
+            to.write_all(bytes).map_err(failed)?;
             self.progress.advance(read as u64, file);
         }
         if let Some(size) = entry.size.filter(|&size| size != total) {
-            return Err(self
-                .remote
-                .broken(&url, format!("the connection ended after {total} of {size} bytes; try again")));
+            let why = format!("the connection ended after {total} of {size} bytes; try again");
+            return Err(Stopped { error: self.remote.broken(&url, why), resumable: true });
         }
-        to.sync_all().map_err(|source| disk(part, source))?;
+        to.sync_all().map_err(failed)?;
         Ok(format!("{:x}", hash.finalize()))
+    }
+
+    /// Hashes what is there already, to its end; how much it is.
+    fn read_again(&self, part: &mut File, file: &str, hash: &mut Sha256, buffer: &mut [u8]) -> io::Result<u64> {
+        let mut total = 0_u64;
+        loop {
+            let read = part.read(buffer)?;
+            if read == 0 {
+                return Ok(total);
+            }
+            hash.update(buffer.get(..read).unwrap_or_default());
+            self.progress.advance(read as u64, file);
+            total = total.saturating_add(read as u64);
+        }
     }
 }
 
-/// A file that is being written, removed unless it was renamed.
-struct Part(PathBuf);
+/// Why a download ended early, and whether what came so far is worth keeping.
+struct Stopped {
+    error: Error,
+    resumable: bool,
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self { error, resumable: false }
+    }
+}
+
+/// A file that is being written, removed unless it was renamed or is to be gone on with.
+struct Part {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Gone already when the file is whole.
-        let _ = fs::remove_file(&self.0);
+        if !self.keep {
+            // Gone already when the file is whole.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -176,20 +219,20 @@ fn beside(path: &Path) -> PathBuf {
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     let failed = |source| disk(path, source);
     fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
-    let part = Part(beside(path));
-    fs::write(&part.0, content).and_then(|()| fs::rename(&part.0, path)).map_err(failed)
+    let part = Part { path: beside(path), keep: false };
+    fs::write(&part.path, content).and_then(|()| fs::rename(&part.path, path)).map_err(failed)
 }
 
 /// Makes the blob appear as `link` in its snapshot, in one step.
 fn show(hash: &str, blob: &Path, link: &Path) -> Result<(), Error> {
     let failed = |source| disk(link, source);
     fs::create_dir_all(link.parent().unwrap_or(link)).map_err(failed)?;
-    let part = Part(beside(link));
+    let part = Part { path: beside(link), keep: false };
     // What a process of the same number left behind.
-    let _ = fs::remove_file(&part.0);
+    let _ = fs::remove_file(&part.path);
     #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), &part.0).map(|()| _ = blob);
+    let made = std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), &part.path).map(|()| _ = blob);
     #[cfg(not(unix))]
-    let made = fs::hard_link(blob, &part.0).or_else(|_| fs::copy(blob, &part.0).map(|_| _ = hash));
-    made.and_then(|()| fs::rename(&part.0, link)).map_err(failed)
+    let made = fs::hard_link(blob, &part.path).or_else(|_| fs::copy(blob, &part.path).map(|_| _ = hash));
+    made.and_then(|()| fs::rename(&part.path, link)).map_err(failed)
 }

@@ -42,6 +42,7 @@ pub(crate) struct Hub {
     pub(crate) endpoint: String,
     pub(crate) commit: String,
     requests: Arc<Mutex<Vec<String>>>,
+    parts: Arc<Mutex<Vec<usize>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,12 +50,14 @@ impl Hub {
     pub(crate) fn start<const N: usize>(repositories: [(&str, Repository); N]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (commit, requests) = ("0123456789abcdef0123456789abcdef01234567".to_owned(), Arc::default());
+        let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
+        let (requests, parts) = (Arc::default(), Arc::default());
         let mut server = Server {
             repositories: repositories.map(|(name, repository)| (name.to_owned(), repository)).into(),
             failed: BTreeSet::new(),
             commit: commit.clone(),
             requests: Arc::clone(&requests),
+            parts: Arc::clone(&parts),
         };
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().take(MOST_REQUESTS) {
@@ -63,7 +66,12 @@ impl Hub {
                 }
             }
         });
-        Self { endpoint, commit, requests, thread: Some(thread) }
+        Self { endpoint, commit, requests, parts, thread: Some(thread) }
+    }
+
+    /// The bytes from which parts of files were asked for, in order.
+    pub(crate) fn parts(&self) -> Vec<usize> {
+        self.parts.lock().unwrap().clone()
     }
 
     /// The paths that were asked for, in order.
@@ -88,6 +96,7 @@ struct Server {
     failed: BTreeSet<String>,
     commit: String,
     requests: Arc<Mutex<Vec<String>>>,
+    parts: Arc<Mutex<Vec<usize>>>,
 }
 
 struct Answer {
@@ -122,10 +131,18 @@ impl Server {
         }
         self.requests.lock().unwrap().push(path.to_owned());
         let token = header.iter().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
-        let answer = if method == "GET" { self.get(path, token) } else { Answer::error("405 Method Not Allowed", "") };
+        let mut answer = if method == "GET" { self.get(path, token) } else { Answer::error("405 Method Not Allowed", "") };
+        let range = header.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+        let mut part = String::new();
+        if let Some(from) = range.filter(|&from| answer.status == "200 OK" && from < answer.body.len()) {
+            part = format!("Content-Range: bytes {from}-{}/{}\r\n", answer.body.len() - 1, answer.body.len());
+            let body = answer.body.split_off(from);
+            answer = Answer { status: "206 Partial Content", ..Answer::whole(body) };
+            self.parts.lock().unwrap().push(from);
+        }
         let Answer { status, code, body, sent } = answer;
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Error-Code: {code}\r\nX-Repo-Commit: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{part}X-Error-Code: {code}\r\nX-Repo-Commit: {}\r\nConnection: close\r\n\r\n",
             body.len(),
             self.commit
         );

@@ -9,6 +9,7 @@ mod inspect;
 mod logits;
 mod merge;
 mod methods;
+mod pull;
 mod run;
 mod shrink;
 
@@ -33,14 +34,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Run(arguments) => run::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
-        Command::Fetch { name } => {
-            let Some(model) = pare_engine::built_in::find(&name) else {
-                let known: Vec<&str> = pare_engine::built_in::BUILT_IN.iter().map(|model| model.name).collect();
-                let message = format!("{name}: no built-in model; built in: {}", known.join(", "));
-                return Err(pare_engine::Error::Refused(message).into());
-            };
-            show::print(&format!("{}\n", model.fetch()?.display()))
-        }
+        Command::Pull(arguments) => pull::run(&arguments, work),
         Command::Logits(arguments) => logits::run(&arguments, work),
     }
 }
