@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod check;
+mod dist;
 mod golden;
 mod miri;
 mod new;
@@ -25,6 +26,7 @@ cargo xtask COMMAND
   new AXIS NAME                skeleton of a method; AXIS is score, allocate, compensate or encode, NAME is kebab-case
   miri                         the portable kernels and the pool under Miri, where it is installed
   fetch                        fetch the built-in model into the user's cache
+  dist                         a program that needs nothing of the system, and a wheel with it, tried in an empty environment
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
   peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits
   peers llama.cpp [--tools DIR]  export models and run llama.cpp on them (built here, or in DIR), compare predictions
@@ -55,6 +57,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["new", axis, name] => new::write(&project.root, axis, name),
         ["miri"] => miri::check(&project),
         ["fetch"] => project::run(project.pare("release").args(project::FETCH)),
+        ["dist"] => dist::dist(&project, "release"),
+        ["dist", "--profile", profile] => dist::dist(&project, profile),
         ["golden", "--update"] => golden::update(&project),
         ["peers", "transformers"] => peers::transformers(&project, None),
         ["peers", "transformers", directory] => peers::transformers(&project, Some(directory)),
