@@ -69,7 +69,8 @@ fn build(project: &Project, profile: &str) -> Result<PathBuf> {
     let host = capture(project.command("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not name its host")?;
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace('-', "_"));
-    let fixed = ["build", "--locked", "--package", "pare-llm", "--features", "hub", "--target", host, "--profile", profile];
+    let fixed =
+        ["build", "--locked", "--package", "pare-llm", "--features", "hub", "--target", host, "--profile", profile];
     // With a target of its own, the flag leaves build scripts and macros alone.
     run(project.cargo(&fixed).env(flags, "-C target-feature=+crt-static"))?;
     let program = project.target.join(host).join(profile).join("pare");

@@ -118,7 +118,9 @@ impl Index {
                     to.write_all(bytes).map_err(disk)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(&listed.address, format!("the connection broke ({error}); try again"))),
+                Err(error) => {
+                    return Err(broken(&listed.address, format!("the connection broke ({error}); try again")));
+                }
             }
         }
         let found = format!("{:x}", hash.finalize());

@@ -258,8 +258,10 @@ mod online {
             let expected = if wrong_bytes { "sha256 is" } else { "the connection" };
             assert!(!bad && text.contains(expected) && text.contains("try again"), "{text}");
             // What came of it waits for the next fetch, unless it was wrong.
-            let parts: Vec<PathBuf> =
-                below(cache.path()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "incomplete")).collect();
+            let parts: Vec<PathBuf> = below(cache.path())
+                .into_iter()
+                .filter(|path| path.extension().is_some_and(|e| e == "incomplete"))
+                .collect();
             assert_eq!(parts.len(), usize::from(!wrong_bytes), "{parts:?}");
             for path in below(cache.path()) {
                 assert!(!path.ends_with("refs") && !path.ends_with("model.safetensors"), "{}", path.display());

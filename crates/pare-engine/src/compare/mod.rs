@@ -10,8 +10,8 @@ mod measure;
 mod run;
 mod steps;
 
-pub use entry::{Comparison, Cost, Entry, Fronts, Measured, Outcome, Speed};
 pub use cache::check_folder;
+pub use entry::{Comparison, Cost, Entry, Fronts, Measured, Outcome, Speed};
 pub use front::{Point, front};
 pub use run::run;
 

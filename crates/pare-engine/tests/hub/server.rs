@@ -131,7 +131,8 @@ impl Server {
         }
         self.requests.lock().unwrap().push(path.to_owned());
         let token = header.iter().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
-        let mut answer = if method == "GET" { self.get(path, token) } else { Answer::error("405 Method Not Allowed", "") };
+        let mut answer =
+            if method == "GET" { self.get(path, token) } else { Answer::error("405 Method Not Allowed", "") };
         let range = header.iter().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
         let mut part = String::new();
         if let Some(from) = range.filter(|&from| answer.status == "200 OK" && from < answer.body.len()) {

@@ -58,8 +58,7 @@ fn begins_with_version(object: &[u8]) -> bool {
 /// # Errors
 /// The system refuses to list it.
 pub(super) fn not_our_directory(path: &Path) -> io::Result<Option<String>> {
-    let names: Vec<OsString> =
-        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    let names: Vec<OsString> = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
     if names.is_empty() {
         return Ok(None);
     }

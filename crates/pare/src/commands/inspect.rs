@@ -7,8 +7,8 @@ use anyhow::Result;
 use pare_engine::inspect::{LEVELS, curve, inspect};
 use pare_engine::progress::Work;
 use pare_engine::prove::{facts, html};
-use pare_format::write::{NewFile, refuse_inputs};
 use pare_engine::report::{BlockCurve, BlockRedundancy, BlockShare, ModelFacts, Report};
+use pare_format::write::{NewFile, refuse_inputs};
 
 /// More than any page has, so that a full disk is noticed first.
 const MOST_PAGE_BYTES: u64 = 4 << 20;

@@ -123,7 +123,9 @@ fn limited(context: u32, bundle: &Bundle) -> usize {
     let most = bundle.model.architecture.context;
     if context as usize > most {
         let name = &bundle.name;
-        SAID.call_once(|| show::remark(&format!("note: --context {context}: the context of {name} is {most}; using that")));
+        SAID.call_once(|| {
+            show::remark(&format!("note: --context {context}: the context of {name} is {most}; using that"))
+        });
     }
     (context as usize).min(most)
 }

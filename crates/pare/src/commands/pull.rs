@@ -21,7 +21,9 @@ pub(crate) fn run(arguments: &Pull, work: Work<'_>) -> Result<()> {
     if !repository.contains('/') {
         let known: Vec<&str> = BUILT_IN.iter().map(|model| model.name).collect();
         let known = known.join(", ");
-        return Err(refused(&format!("no built-in model; expected organisation/name of a hub, or a built-in name: {known}")));
+        return Err(refused(&format!(
+            "no built-in model; expected organisation/name of a hub, or a built-in name: {known}"
+        )));
     }
     let repository = match revision {
         Some(_) if repository.contains('@') => return Err(refused("has a revision already; leave out --revision")),

@@ -158,13 +158,13 @@ fn a_cache_that_cannot_be_written_costs_time_not_the_answer() {
     let tiny = with_texts();
     let model = tiny.name();
     let small = ["--calibration-windows", "4", "--windows", "2", "--context", "32", "--no-verify"];
-    let shrink = |output: &str| {
-        pare([&["shrink", &model, "--recipe", "slim", "-o", &tiny.path(output)], &small[..]].concat())
-    };
+    let shrink =
+        |output: &str| pare([&["shrink", &model, "--recipe", "slim", "-o", &tiny.path(output)], &small[..]].concat());
     let kept = shrink("kept").env("PARE_CACHE", tiny.path("cache")).run();
     assert_eq!((kept.code, kept.stderr.as_str()), (Some(0), ""), "{kept:?}");
     let none = shrink("none").without_env("PARE_CACHE").without_env("XDG_CACHE_HOME").without_env("HOME").run();
-    let file = shrink("file").without_env("PARE_CACHE").without_env("XDG_CACHE_HOME").env("HOME", tiny.path("a.txt")).run();
+    let file =
+        shrink("file").without_env("PARE_CACHE").without_env("XDG_CACHE_HOME").env("HOME", tiny.path("a.txt")).run();
     for ended in [none, file] {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.stderr.matches("set PARE_CACHE").count(), 1, "{ended:?}");
