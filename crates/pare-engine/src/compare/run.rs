@@ -199,7 +199,14 @@ fn refusal(error: Error) -> Result<Outcome, Error> {
 
 /// Whether the fault is in the files around the run, and may be gone tomorrow.
 fn is_system(error: &FormatError) -> bool {
-    matches!(error.kind, FormatErrorKind::Io(_) | FormatErrorKind::Locked { .. } | FormatErrorKind::Exists)
+    matches!(
+        error.kind,
+        FormatErrorKind::Io(_)
+            | FormatErrorKind::Write(_)
+            | FormatErrorKind::Locked { .. }
+            | FormatErrorKind::Exists
+            | FormatErrorKind::NotOurs { .. }
+    )
 }
 
 /// The error without the option that the entry itself names.

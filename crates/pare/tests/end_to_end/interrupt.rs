@@ -156,9 +156,9 @@ fn real_work_of_every_kind_stops_within_two_seconds() {
         // One window takes most of a minute.
         ("TERM", 2500, &["eval", model, "--windows", "1", "--context", "8192", "--held-out", &held, "--no-speed"]),
         // Decompositions, and solving row by row.
-        ("INT", 5000, &["shrink", model, "--recipe", "asvd", "--text", &text, "--no-verify", "-o", &out]),
-        ("TERM", 5000, &["shrink", model, "--recipe", "sparsegpt", "--text", &text, "--no-verify", "-o", &out]),
-        ("INT", 4000, &["export", model, "--gguf", "q4_k_m", "--gptq", "--text", &text, "-o", &file]),
+        ("INT", 3500, &["shrink", model, "--recipe", "asvd", "--text", &text, "--no-verify", "-o", &out]),
+        ("TERM", 3000, &["shrink", model, "--recipe", "sparsegpt", "--text", &text, "--no-verify", "-o", &out]),
+        ("INT", 2500, &["export", model, "--gguf", "q4_k_m", "--gptq", "--text", &text, "-o", &file]),
         ("TERM", 1500, &["bench", model, "--prompt", "4096", "--rounds", "50"]),
         ("INT", 900, &["run", model, &"word ".repeat(7000), "--json"]),
     ];
