@@ -19,7 +19,6 @@ use pare_format::map::{Bytes, MappedFile};
 use pare_format::write::NewFile;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_model::block::Block;
-use pare_model::storage::Element;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tensors::{Source, Tensor};
@@ -167,7 +166,7 @@ impl<'a> Export<'a> {
         Ok(Self { model: &bundle.name, architecture: architecture.name, metadata, tensors, notes })
     }
 
-    /// A file with every matrix in the type that it is stored in, and no number changed.
+    /// A file with every matrix in the type that it is stored in, f32 for what is in memory only, and no number changed.
     ///
     /// # Errors
     /// As [`Export::plan`].
@@ -181,17 +180,13 @@ impl<'a> Export<'a> {
         let target = match most {
             "Q4_K" => Target::Q4KM,
             "Q5_K" => Target::Q5KM,
-            "Q6_K" => Target::Q6K,
-            _ => BlockType::ALL.into_iter().find(|ty| ty.name() == most).map_or(Target::F32, Target::Plain),
+            name => Target::find(&name.to_lowercase()).unwrap_or(Target::F32),
         };
         let mut export = Self::plan(bundle, target)?;
         export.notes.clear();
         for tensor in &mut export.tensors {
-            if let Source::Weight { weight, .. } = &tensor.source
-                && let Some(stored) = weight.as_stored()
-                && let Element::Block(ty) = stored.element()
-            {
-                tensor.ty = RowType::Blocks(ty);
+            if let Source::Weight { weight, .. } = &tensor.source {
+                tensor.ty = tensors::as_read(*weight);
             }
         }
         Ok(export)

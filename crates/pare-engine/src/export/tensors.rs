@@ -8,7 +8,7 @@ use pare_format::map::Bytes;
 use pare_kernels::blocks::RowType;
 use pare_model::model::Model;
 use pare_model::rope::frequencies;
-use pare_model::storage::Element;
+use pare_model::storage::{Element, Stored};
 use pare_model::weight::{Linear, Weight};
 
 /// Where the numbers of a tensor are.
@@ -65,7 +65,7 @@ impl Tensor<'_> {
     /// Whether its numbers went through a quantiser before.
     pub(super) fn is_from_blocks(&self) -> bool {
         match &self.source {
-            Source::Weight { weight, .. } => weight.name().starts_with('q'),
+            Source::Weight { weight, .. } => matches!(as_read(*weight), RowType::Blocks(_)),
             Source::Copied(_) => matches!(self.ty, RowType::Blocks(_)),
             _ => false,
         }
@@ -94,6 +94,16 @@ impl Tensor<'_> {
             // Copied whole.
             Source::Copied(_) => {}
         }
+    }
+}
+
+/// The type in which a file holds every number of a weight as it is: that of the bytes it was read from, f32 for what has none.
+pub(super) fn as_read(weight: &dyn Weight) -> RowType {
+    match weight.as_stored().map(Stored::element) {
+        Some(Element::F16) => RowType::F16,
+        Some(Element::Bf16) => RowType::Bf16,
+        Some(Element::Block(ty)) => RowType::Blocks(ty),
+        Some(Element::F32) | None => RowType::F32,
     }
 }
 
