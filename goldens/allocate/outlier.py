@@ -1,4 +1,4 @@
-"""Golden for allocate/outlier: OWL's linear map of outlier ratios, re-centred. Run: python -P goldens/allocate/outlier.py"""
+"""Golden for allocate/outlier: OWL's linear map of the outlier ratios of blocks, re-centred. Run: python -P goldens/allocate/outlier.py"""
 
 import json
 import pathlib
@@ -20,7 +20,9 @@ def largest_remainder(shares, sizes, total):
 
 
 def allocate(rows, keep):
-    ratios = np.array([np.mean(np.array(row["scores"]) > FACTOR * np.mean(row["scores"])) for row in rows])
+    # As the authors do: the scores of all matrices of a block in one list, one mean, one ratio for all of them.
+    lists = {block: np.concatenate([row["scores"] for row in rows if row["block"] == block]) for block in {row["block"] for row in rows}}
+    ratios = np.array([np.mean(lists[row["block"]] > FACTOR * lists[row["block"]].mean()) for row in rows])
     sizes = np.array([len(row["scores"]) for row in rows])
     shift = (ratios - ratios.min()) / (ratios.max() - ratios.min()) * 2 * REACH
     # The mean over all weights, not over layers: all units cost the same here.
@@ -29,8 +31,8 @@ def allocate(rows, keep):
     return largest_remainder(shares, sizes, round(keep * sizes.sum()))
 
 
-rows = [{"scores": rng.lognormal(sigma=sigma, size=size).tolist(), "unit_cost": 3, "floor": 0}
-        for sigma, size in ((0.3, 61), (1.0, 97), (2.0, 83), (1.4, 61), (0.8, 120))]
+rows = [{"block": block, "scores": rng.lognormal(sigma=sigma, size=size).tolist(), "unit_cost": 3, "floor": 0}
+        for block, sigma, size in ((0, 0.3, 61), (0, 1.0, 97), (1, 2.0, 83), (2, 1.4, 61), (2, 0.8, 120))]
 golden = {
     "made_by": "goldens/allocate/outlier.py",
     "seed": SEED,

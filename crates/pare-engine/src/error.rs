@@ -69,6 +69,23 @@ pub enum Error {
         /// How it failed, and the end of what it said.
         why: String,
     },
+    /// What was written does not lose what it was predicted to lose.
+    #[error(
+        "{path}: written and whole, but the prediction that chose its types does not hold: a mean divergence of {predicted:.4} nats was \
+         predicted and {measured:.4} measured on {text}, more than 1.5 times apart. The measured figure is the one to go by; another choice \
+         may be better at these bytes: calibrate on text that is nearer to what the model reads (--text) or on more of it \
+         (--calibration-windows), and compare"
+    )]
+    Prediction {
+        /// The file.
+        path: String,
+        /// Mean divergence in nats, as the sum of what was measured matrix by matrix.
+        predicted: f64,
+        /// The same of the file.
+        measured: f64,
+        /// The text that it was measured on.
+        text: String,
+    },
     /// The request cannot be carried out as asked.
     #[error("{0}")]
     Refused(String),
@@ -83,7 +100,9 @@ impl Error {
             Self::Method(MethodError::Numeric { cause, .. }) => matches!(cause, NumericCause::NotFinite { .. }),
             Self::Method(_) => true,
             Self::Plan(_) => true,
-            Self::Interrupted(_) | Self::Recipe | Self::Io { .. } | Self::Peer { .. } => false,
+            Self::Interrupted(_) | Self::Recipe | Self::Io { .. } | Self::Peer { .. } | Self::Prediction { .. } => {
+                false
+            }
         }
     }
 }

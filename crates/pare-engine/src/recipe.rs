@@ -23,6 +23,9 @@ pub struct Recipe {
     pub about: String,
     /// Title and arXiv id of the paper, or how the recipe was chosen.
     pub source: String,
+    /// What is done otherwise than in the source: `nothing`, or what and why. The built-in recipes all say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub departs: String,
     /// Share of the blocks' projection weights that stays, when `--keep` is not given.
     pub keep: f64,
     /// Score each block on the inputs that the already cut blocks before it produce.
@@ -231,6 +234,7 @@ const KEYS: &[&str] = &[
     "name",
     "about",
     "source",
+    "departs",
     "keep",
     "sequential",
     "joint",

@@ -12,6 +12,7 @@ use pare_model::matrix::Matrix;
 use pare_model::model::Model;
 use pare_model::plan::{Edit, Plan};
 use pare_model::storage::Dense;
+use pare_model::weight::Weight;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -203,18 +204,32 @@ fn numbers_that_a_type_cannot_hold_are_refused_by_tensor_and_place() {
 }
 
 #[test]
-fn off_grid_weights_compute_the_same() {
+fn off_grid_weights_compute_nearly_the_same() {
     let (pool, folder) = (Pool::new(2), tempfile::tempdir().unwrap());
     for name in ["llama-tied", "llama-llama3-biases", "mistral", "qwen2", "qwen3"] {
         let before = bundle(name, folder.path());
         let tokens = sequences(1, 40, 128, 8).remove(0);
         let expected = logits(&before.model, &tokens, &pool);
+        let model = before.model.clone();
         let after = before.off_grid(3).unwrap();
+        let moved = |a: &dyn Weight, b: &dyn Weight| {
+            let [a, b] = [a, b].map(|weight| {
+                let mut values = vec![0.0; weight.shape()[0] * weight.shape()[1]];
+                weight.decode_all(&mut values);
+                values
+            });
+            a.iter().zip(&b).filter(|(a, b)| a != b).count() as f64 / a.len() as f64
+        };
+        // Every matrix, embedding and head too.
+        assert!(moved(model.embedding.as_ref(), after.model.embedding.as_ref()) > 0.9, "{name}");
+        if let (Some(a), Some(b)) = (&model.head, &after.model.head) {
+            assert!(moved(a.weight.as_ref(), b.weight.as_ref()) > 0.9, "{name}");
+        }
         let found = logits(&after.model, &tokens, &pool);
         assert_ne!(bits(&found), bits(&expected), "{name}");
         let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let most = expected.iter().fold(0.0f32, |most, v| most.max(v.abs()));
-        assert!(off < 2e-5 * most, "{name}: {off} of {most}");
+        assert!(off < 0.1 * most, "{name}: {off} of {most}");
     }
 }
 

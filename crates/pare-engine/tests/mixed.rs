@@ -2,11 +2,13 @@
 
 use crate::tiny::{bits, bundle, logits, sequences, work};
 use pare_engine::bundle::Bundle;
-use pare_engine::export::mixed::{Losses, Manner, Types, quantise, range, types_of};
+use pare_engine::export::mixed::{Losses, Manner, Types, Way, quantise, range, types_of};
 use pare_engine::export::{Export, Target};
 use pare_engine::text::Text;
 use pare_format::write::NewFile;
+use pare_kernels::BlockType;
 use pare_kernels::pool::Pool;
+use pare_methods::metric::Divergence;
 use pare_model::model::Model;
 use pare_model::plan::{Edit, Plan};
 use std::path::Path;
@@ -67,7 +69,7 @@ fn a_file_fits_and_comes_back_as_it_was_chosen() {
         assert_eq!(bits(&logits(&back.model, &tokens, &pool)), bits(&logits(&model, &tokens, &pool)), "{name}");
     }
     let (types, _, _) = mixed(between, "again", folder.path(), &pool);
-    let different: std::collections::BTreeSet<&str> = types.blocks.iter().flatten().map(|ty| ty.name()).collect();
+    let different: std::collections::BTreeSet<&str> = types.blocks.iter().flatten().map(|way| way.name()).collect();
     assert!(different.len() > 1, "one type everywhere: {different:?}");
 }
 
@@ -114,4 +116,81 @@ fn chosen_codes_are_nearer_to_the_model_than_rounded_ones() {
     };
     let (plain, chosen) = (off(&plain), off(&chosen));
     assert!(chosen < 0.8 * plain, "{chosen} against {plain}");
+}
+
+/// The tiny model in a file of `ty`, read back.
+fn in_type(ty: BlockType, folder: &Path, pool: &Pool) -> Bundle {
+    let (dense, path) = (small(folder), folder.join("source.gguf"));
+    let file = NewFile::create(&path, false).unwrap();
+    Export::plan(&dense, Target::Plain(ty)).unwrap().write(file, work(pool)).unwrap();
+    read(&path)
+}
+
+/// Mean divergence of `other` from `model` on text that nothing was calibrated on.
+fn divergence(model: &Model, other: &Model, pool: &Pool) -> f64 {
+    let mut divergence = Divergence::default();
+    for tokens in text(2).sequences {
+        let (a, b) = (logits(model, &tokens, pool), logits(other, &tokens, pool));
+        let vocab = model.architecture.vocab;
+        a.chunks(vocab).zip(b.chunks(vocab)).for_each(|(a, b)| divergence.add(a, b));
+    }
+    divergence.mean().unwrap()
+}
+
+#[test]
+fn a_quantised_source_is_copied_where_it_fits_and_nothing_seems_free() {
+    let pool = Pool::new(2);
+    for ty in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_1, BlockType::Q8_0] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = in_type(ty, folder.path(), &pool);
+        let (model, range) = (source.model.clone(), range(&source).unwrap());
+        let size = std::fs::metadata(folder.path().join("source.gguf")).unwrap().len();
+        assert!(range.most.abs_diff(size) < 200, "{}: {} for a file of {size}", ty.name(), range.most);
+        let losses = Losses::measure(&model, &text(1), work(&pool)).unwrap();
+        let all = losses.choose(&model, range, range.most).unwrap();
+        assert_eq!((all.types, all.nats), (Types::as_read(&model), 0.0), "{}", ty.name());
+        let less: Vec<f64> = (0..=4)
+            .map(|step| losses.choose(&model, range, range.least + (range.most - range.least) * step / 4).unwrap().nats)
+            .collect();
+        assert!(less.windows(2).all(|pair| pair[1] <= pair[0]) && less[4] == 0.0, "{}: {less:?}", ty.name());
+
+        let least = losses.choose(&model, range, range.least).unwrap();
+        let as_read = Types::as_read(&model);
+        let pairs = least.types.blocks.iter().flatten().zip(as_read.blocks.iter().flatten());
+        for (way, own) in pairs.chain([(&least.types.embedding, &as_read.embedding)]) {
+            let bits = |way: &Way| way.row_type().bytes_per_block() * 256 / way.row_type().values_per_block();
+            assert!(way == own || bits(way) < bits(own), "{} in the place of {}", way.name(), own.name());
+        }
+        let made = quantise(source, &least.types, &Manner::default(), &text(1), work(&pool)).unwrap();
+        let path = folder.path().join("least.gguf");
+        Export::as_stored(&made).unwrap().write(NewFile::create(&path, false).unwrap(), work(&pool)).unwrap();
+        let measured = divergence(&model, &read(&path).model, &pool);
+        let ratio = measured / least.nats;
+        assert!((0.3..3.0).contains(&ratio), "{}: {} predicted, {measured} measured", ty.name(), least.nats);
+    }
+}
+
+#[test]
+fn everything_as_read_is_the_same_model() {
+    let (pool, folder) = (Pool::new(1), tempfile::tempdir().unwrap());
+    let source = in_type(BlockType::Q4_1, folder.path(), &pool);
+    let path = folder.path().join("copy.gguf");
+    Export::as_stored(&source).unwrap().write(NewFile::create(&path, false).unwrap(), work(&pool)).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), range(&source).unwrap().most);
+    let tokens = sequences(1, 30, 90, 9).remove(0);
+    assert_eq!(bits(&logits(&read(&path).model, &tokens, &pool)), bits(&logits(&source.model, &tokens, &pool)));
+}
+
+#[test]
+fn codes_are_not_chosen_again_for_a_matrix_that_is_in_its_type() {
+    let (pool, folder) = (Pool::new(1), tempfile::tempdir().unwrap());
+    let source = in_type(BlockType::Q4_0, folder.path(), &pool);
+    let types = types_of(&source, Target::Plain(BlockType::Q4_0)).unwrap();
+    assert_eq!(types, Types::as_read(&source.model));
+    let other = types_of(&source, Target::Plain(BlockType::Q5_0)).unwrap();
+    assert!(other.blocks.iter().flatten().all(|way| *way == Way::Encoded(BlockType::Q5_0)));
+    let before = source.model.clone();
+    let after = quantise(source, &types, &Manner::default(), &text(1), work(&pool)).unwrap().model;
+    let tokens = sequences(1, 30, 90, 9).remove(0);
+    assert_eq!(bits(&logits(&after, &tokens, &pool)), bits(&logits(&before, &tokens, &pool)));
 }

@@ -170,3 +170,14 @@ fn the_baseline_is_the_same_removal_by_another_score() {
         }
     }
 }
+
+#[test]
+fn every_built_in_recipe_says_where_it_departs_from_its_source() {
+    for (name, _) in BUILT_IN {
+        let recipe = Recipe::find(name).unwrap();
+        assert!(!recipe.departs.trim().is_empty(), "{name}: nothing said");
+        assert!(recipe.departs == "nothing" || recipe.departs.len() > 20, "{name}: {}", recipe.departs);
+        // What is no paper's is called so in both places.
+        assert!(!recipe.source.starts_with("own") || recipe.departs.starts_with("own"), "{name}: {}", recipe.departs);
+    }
+}

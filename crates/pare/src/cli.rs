@@ -167,7 +167,7 @@ pub(crate) struct Shrink {
     /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise, and kept for recipes that end in products, sums or blocks; kept and from q8_0 on, only pare reads the result
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(WriteAs::names()))]
     pub(crate) dtype: String,
-    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    /// Take every weight off the grid of an earlier quantisation first, by noise of half a step and by scales that keep the function
     #[arg(long, value_name = "SEED")]
     pub(crate) off_grid: Option<u64>,
     /// Write the model and stop: no figures, no baselines, no report
@@ -214,7 +214,7 @@ pub(crate) struct Compare {
     /// Keep the pared models, in DIR/models
     #[arg(long)]
     pub(crate) keep_models: bool,
-    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    /// Take every weight off the grid of an earlier quantisation first, by noise of half a step and by scales that keep the function
     #[arg(long, value_name = "SEED")]
     pub(crate) off_grid: Option<u64>,
     /// Tasks per probe; 0 runs none
@@ -241,7 +241,7 @@ pub(crate) struct Eval {
     /// Compare with this model, on the same windows
     #[arg(long, value_name = "MODEL")]
     pub(crate) against: Option<String>,
-    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    /// Take every weight off the grid of an earlier quantisation first, by noise of half a step and by scales that keep the function
     #[arg(long, value_name = "SEED")]
     pub(crate) off_grid: Option<u64>,
     /// Tasks per probe; 0 runs none
@@ -268,9 +268,9 @@ pub(crate) struct Merge {
     /// The second model: the same architecture and tokenizer, and of the same origin
     #[arg(value_name = "B")]
     pub(crate) second: String,
-    /// How (see `pare methods`)
-    #[arg(long, value_name = "NAME", default_value = "pleas")]
-    pub(crate) method: String,
+    /// How (see `pare methods`) [default: every method that serves the size, and the one with the lowest perplexity is written]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
     /// FFN width of the result over that of one model, 1 to 2: above 1 the least alike channels of both stay
     #[arg(long, value_name = "SIZE", default_value_t = 1.0)]
     pub(crate) size: f64,
@@ -308,27 +308,23 @@ pub(crate) struct Export {
     /// Choose the codes of each row together, on calibration text, so that the error on its inputs is small (mixed always does)
     #[arg(long)]
     pub(crate) gptq: bool,
+    /// With --gguf mixed: print what was chosen as arguments for llama-quantize, one a line, and write no file
+    #[arg(long, conflicts_with_all = ["output", "json"])]
+    pub(crate) print_plan: bool,
     /// The file
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "print_plan")]
+    pub(crate) output: Option<PathBuf>,
     /// Replace the file when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
-    /// Rewrite the weights first, keeping the model's function: no trace of an earlier quantisation stays
+    /// Take every weight off the grid of an earlier quantisation first, by noise of half a step and by scales that keep the function
     #[arg(long, value_name = "SEED")]
     pub(crate) off_grid: Option<u64>,
-    /// Calibrate on this text (.txt, or .jsonl with a "text" field) instead of text that the model writes itself
-    #[arg(long, value_name = "FILE")]
-    pub(crate) text: Option<PathBuf>,
-    /// Tokens of a calibration window
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
-    pub(crate) context: u32,
-    /// Calibration windows
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) calibration_windows: u32,
-    /// Seed of the text that the model writes
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// With --gguf mixed: write the file and stop, its loss is not measured
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

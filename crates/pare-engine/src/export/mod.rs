@@ -19,7 +19,6 @@ use pare_format::map::{Bytes, MappedFile};
 use pare_format::write::NewFile;
 use pare_kernels::blocks::{BlockType, ReadType, RowType};
 use pare_model::block::Block;
-use pare_model::storage::Stored;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tensors::{Source, Tensor};
@@ -181,7 +180,7 @@ impl<'a> Export<'a> {
         Ok(Self { model: &bundle.name, architecture: architecture.name, metadata, tensors, notes })
     }
 
-    /// A file with every matrix in the type that it is stored in, and no number changed.
+    /// A file with every matrix in the type that it is stored in, f32 for what is in memory only, and no number changed.
     ///
     /// # Errors
     /// As [`Export::plan`].
@@ -195,17 +194,13 @@ impl<'a> Export<'a> {
         let target = match most {
             "Q4_K" => Target::Q4KM,
             "Q5_K" => Target::Q5KM,
-            "Q6_K" => Target::Q6K,
-            _ => BlockType::ALL.into_iter().find(|ty| ty.name() == most).map_or(Target::F32, Target::Plain),
+            name => Target::find(&name.to_lowercase()).unwrap_or(Target::F32),
         };
         let mut export = Self::plan(bundle, target)?;
         export.notes.clear();
         for tensor in &mut export.tensors {
-            if let Source::Weight { weight, .. } = &tensor.source
-                && let Some(element) = weight.as_stored().map(Stored::element)
-                && element.is_quantised()
-            {
-                tensor.ty = element.row_type();
+            if let Source::Weight { weight, .. } = &tensor.source {
+                tensor.ty = tensors::as_read(*weight);
             }
         }
         Ok(export)

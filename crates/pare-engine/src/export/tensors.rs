@@ -64,7 +64,7 @@ impl Tensor<'_> {
     /// Whether its numbers went through a quantiser before.
     pub(super) fn is_from_blocks(&self) -> bool {
         match &self.source {
-            Source::Weight { weight, .. } => weight.as_stored().is_some_and(|stored| stored.element().is_quantised()),
+            Source::Weight { weight, .. } => matches!(as_read(*weight), RowType::Blocks(_) | RowType::Read(_)),
             Source::Copied(_) => matches!(self.ty, RowType::Blocks(_) | RowType::Read(_)),
             _ => false,
         }
@@ -95,6 +95,11 @@ impl Tensor<'_> {
             Source::Copied(_) => {}
         }
     }
+}
+
+/// The type in which a file holds every number of a weight as it is: that of the bytes it was read from, f32 for what has none.
+pub(super) fn as_read(weight: &dyn Weight) -> RowType {
+    weight.as_stored().map_or(RowType::F32, |stored| stored.element().row_type())
 }
 
 /// The row of the model that row `row` of the file is: rows `2i` and `2i + 1` of a head are its rows `i` and `i + D/2`.

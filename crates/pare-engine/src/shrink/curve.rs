@@ -92,6 +92,7 @@ fn single_removals() -> Recipe {
         name: "curve".to_owned(),
         about: String::new(),
         source: String::new(),
+        departs: String::new(),
         keep: 1.0,
         sequential: false,
         joint: false,

@@ -110,7 +110,7 @@ impl PreparedCut<'_> {
         let row = |group: &Candidates| {
             let few = group.units.clamp(1, SAMPLE);
             let unit_cost = (group.units / few).max(1) as u64;
-            Row { name: group.site.to_string(), scores: vec![0.0; few], unit_cost, floor: 0 }
+            Row { name: group.site.to_string(), block: group.site.block, scores: vec![0.0; few], unit_cost, floor: 0 }
         };
         let rows: Vec<Row> = self.candidates.iter().map(row).collect();
         let keep = (self.keep + 2.0 / SAMPLE as f64).min(1.0);

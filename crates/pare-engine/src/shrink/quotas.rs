@@ -66,11 +66,18 @@ impl PreparedCut<'_> {
         if self.is_part() && !self.measures {
             let cost = self.candidates.iter().map(|group| group.unit_cost).sum::<u64>() / scores.len().max(1) as u64;
             let scores = scores.iter().flatten().copied().collect();
-            return vec![Row { name: format!("{:?}", self.cut.grain), scores, unit_cost: cost.max(1), floor: 1 }];
+            return vec![Row {
+                name: format!("{:?}", self.cut.grain),
+                block: 0,
+                scores,
+                unit_cost: cost.max(1),
+                floor: 1,
+            }];
         }
         let floor = |units: usize| if self.is_part() { 0 } else { self.cut.multiple.min(units) };
         let row = |(group, scores): (&crate::candidates::Candidates, &Vec<f64>)| Row {
             name: group.site.to_string(),
+            block: group.site.block,
             scores: scores.clone(),
             unit_cost: group.unit_cost,
             floor: floor(group.units),

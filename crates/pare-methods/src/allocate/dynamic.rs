@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn row(units: usize, unit_cost: u64, floor: usize) -> Row {
-        Row { name: "row".into(), scores: vec![0.0; units], unit_cost, floor }
+        Row { name: "row".into(), block: 0, scores: vec![0.0; units], unit_cost, floor }
     }
 
     /// Row `r` loses `self.0[r]` per unit that leaves; what two rows lose together costs `self.1` more.

@@ -83,7 +83,7 @@ mod tests {
     use crate::allocate::Unmeasured;
 
     fn row(score: f64, unit_cost: u64) -> Row {
-        Row { name: "row".into(), scores: vec![score; 100], unit_cost, floor: 0 }
+        Row { name: "row".into(), block: 0, scores: vec![score; 100], unit_cost, floor: 0 }
     }
 
     fn quotas(factor: f64, keep: f64, rows: &[Row]) -> Vec<usize> {

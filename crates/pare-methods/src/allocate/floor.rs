@@ -68,7 +68,7 @@ mod tests {
     use crate::allocate::Unmeasured;
 
     fn row(scores: &[f64], unit_cost: u64) -> Row {
-        Row { name: "row".into(), scores: scores.to_vec(), unit_cost, floor: 0 }
+        Row { name: "row".into(), block: 0, scores: scores.to_vec(), unit_cost, floor: 0 }
     }
 
     fn quotas(floor: f64, keep: f64, rows: &[Row]) -> Vec<usize> {

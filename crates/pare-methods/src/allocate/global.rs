@@ -72,7 +72,7 @@ mod tests {
     use crate::allocate::Unmeasured;
 
     fn row(scores: &[f64], unit_cost: u64, floor: usize) -> Row {
-        Row { name: "row".into(), scores: scores.to_vec(), unit_cost, floor }
+        Row { name: "row".into(), block: 0, scores: scores.to_vec(), unit_cost, floor }
     }
 
     #[test]

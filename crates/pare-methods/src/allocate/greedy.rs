@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn row(units: usize, unit_cost: u64, floor: usize) -> Row {
-        Row { name: "row".into(), scores: vec![0.0; units], unit_cost, floor }
+        Row { name: "row".into(), block: 0, scores: vec![0.0; units], unit_cost, floor }
     }
 
     /// Parts: `self.0[r]` when `r` has left alone; 5 more when both neighbours of a pair have.

@@ -31,6 +31,8 @@ use crate::settings::Settings;
 pub struct Row {
     /// A name for messages, as in `block 3 ffn output`.
     pub name: String,
+    /// Index of the block that its units belong to; of units of all blocks, 0.
+    pub block: usize,
     /// One number per unit, higher = keep.
     pub scores: Vec<f64>,
     /// Cost of one unit, in parameters, at least 1.
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     fn row(scores: &[f64], floor: usize) -> Row {
-        Row { name: "block 3 ffn output".into(), scores: scores.to_vec(), unit_cost: 2, floor }
+        Row { name: "block 3 ffn output".into(), block: 3, scores: scores.to_vec(), unit_cost: 2, floor }
     }
 
     #[test]

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn row(units: usize, unit_cost: u64, floor: usize) -> Row {
-        Row { name: "row".into(), scores: vec![0.0; units], unit_cost, floor }
+        Row { name: "row".into(), block: 0, scores: vec![0.0; units], unit_cost, floor }
     }
 
     /// Two rows that are costly together: cutting both loses 10, which no row shows alone.

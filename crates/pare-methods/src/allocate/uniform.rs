@@ -59,7 +59,7 @@ mod tests {
     use crate::allocate::Unmeasured;
 
     fn row(units: usize, floor: usize) -> Row {
-        Row { name: format!("row of {units}"), scores: vec![0.0; units], unit_cost: 1, floor }
+        Row { name: format!("row of {units}"), block: 0, scores: vec![0.0; units], unit_cost: 1, floor }
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn rows(seed: u64) -> Vec<Row> {
             let grid = [0.5, 1.0, 1e-9][draw.below(3)];
             let scores = draw.many(units).into_iter().map(|score| (score / grid).round() * grid).collect();
             let unit_cost = 1 + draw.below(1000) as u64;
-            Row { name: format!("row {index}"), scores, unit_cost, floor: draw.below(units / 8 + 1) }
+            Row { name: format!("row {index}"), block: index, scores, unit_cost, floor: draw.below(units / 8 + 1) }
         })
         .collect()
 }
@@ -143,7 +143,7 @@ fn broken_input_is_an_error() {
 
 #[test]
 fn equal_scores_are_legal() {
-    let rows = vec![Row { name: "row".into(), scores: vec![0.1; 10], unit_cost: 7, floor: 1 }; 4];
+    let rows = vec![Row { name: "row".into(), block: 0, scores: vec![0.1; 10], unit_cost: 7, floor: 1 }; 4];
     for entry in ENTRIES {
         let mut alike = Squares { odd: 0.0, ..measure(&rows) };
         assert_eq!(build(entry).allocate(0.5, &rows, &mut alike).unwrap(), [5; 4], "{entry:?}");
@@ -193,7 +193,8 @@ impl Measure for Neighbours {
 fn even_rows(seed: u64) -> Vec<Row> {
     let mut draw = Draw(seed);
     let count = 2 + draw.below(6);
-    let row = |index| Row { name: format!("row {index}"), scores: vec![0.0; 40], unit_cost: 12, floor: 0 };
+    let row =
+        |index| Row { name: format!("row {index}"), block: index, scores: vec![0.0; 40], unit_cost: 12, floor: 0 };
     (0..count).map(row).collect()
 }
 

@@ -170,7 +170,8 @@ fn random() {
 #[test]
 fn uniform() {
     let golden = golden("allocate", "uniform");
-    let row = |units: usize| Row { name: units.to_string(), scores: vec![0.0; units], unit_cost: 1, floor: 0 };
+    let row =
+        |units: usize| Row { name: units.to_string(), block: 0, scores: vec![0.0; units], unit_cost: 1, floor: 0 };
     let rows: Vec<Row> = counts(&golden["sizes"]).into_iter().map(row).collect();
     for case in list(&golden["cases"]) {
         let quotas = allocate::Uniform;
@@ -186,6 +187,7 @@ fn global() {
     let golden = golden("allocate", "global");
     let row = |row: &Value| Row {
         name: String::new(),
+        block: row["block"].as_u64().unwrap_or(0) as usize,
         scores: numbers(&row["scores"]),
         unit_cost: row["unit_cost"].as_u64().unwrap(),
         floor: row["floor"].as_u64().unwrap() as usize,

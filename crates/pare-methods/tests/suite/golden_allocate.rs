@@ -8,6 +8,7 @@ use serde_json::Value;
 fn rows(golden: &Value) -> Vec<Row> {
     let row = |row: &Value| Row {
         name: String::new(),
+        block: row["block"].as_u64().unwrap_or(0) as usize,
         scores: numbers(&row["scores"]),
         unit_cost: row["unit_cost"].as_u64().unwrap(),
         floor: row["floor"].as_u64().unwrap() as usize,
@@ -16,7 +17,7 @@ fn rows(golden: &Value) -> Vec<Row> {
 }
 
 fn plain_rows(count: usize, units: usize) -> Vec<Row> {
-    vec![Row { name: String::new(), scores: vec![0.0; units], unit_cost: 9, floor: 0 }; count]
+    vec![Row { name: String::new(), block: 0, scores: vec![0.0; units], unit_cost: 9, floor: 0 }; count]
 }
 
 #[track_caller]

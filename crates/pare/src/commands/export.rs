@@ -1,6 +1,6 @@
 //! `pare export`: a model as one GGUF file.
 
-use super::{limited, off_grid, open, text};
+use super::{Given, Wanted, off_grid, open, window};
 use crate::cli::Export as Arguments;
 use crate::show;
 use anyhow::Result;
@@ -8,9 +8,14 @@ use pare_engine::bundle::Bundle;
 use pare_engine::export::mixed::{self, Losses, Manner, Types};
 use pare_engine::export::{Export, Target, Written};
 use pare_engine::progress::Work;
-use pare_engine::text::{Amount, Purpose, Text};
+use pare_engine::report::Role;
+use pare_engine::text::Text;
+use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{NewFile, refuse_inputs};
+use pare_model::model::{Model, PackAs};
+use serde_json::json;
+use std::path::Path;
 
 /// The name of the target that is no single type.
 const MIXED: &str = "mixed";
@@ -29,25 +34,40 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
             arguments.gguf
         )));
     }
-    if !arguments.gptq && arguments.text.is_some() {
+    let Some(path) = arguments.output.as_deref().filter(|_| !arguments.print_plan) else {
+        return Err(refused(format!("--print-plan: {} is no choice; --gguf mixed makes one", arguments.gguf)));
+    };
+    if !arguments.gptq && arguments.texts.text.is_some() {
         return Err(refused("--text: nothing is calibrated; --gptq chooses codes on a text".to_owned()));
     }
+    if arguments.texts.held_out.is_some() {
+        return Err(refused(format!(
+            "--held-out: nothing is measured with --gguf {}; pare eval FILE --against MODEL does it",
+            arguments.gguf
+        )));
+    }
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
-    refuse_inputs(&arguments.output, [Some(&bundle.path), arguments.text.as_ref()].into_iter().flatten())?;
-    if arguments.gptq {
+    refuse_inputs(path, [Some(&bundle.path), arguments.texts.text.as_ref()].into_iter().flatten())?;
+    let written = if arguments.gptq {
         let types = mixed::types_of(&bundle, target)?;
-        let file = NewFile::create(&arguments.output, arguments.force)?;
-        let text = calibration(arguments, &bundle, work)?;
-        return quantise(arguments, bundle, &types, &text, file, work);
+        let file = NewFile::create(path, arguments.force)?;
+        refuse_not_finite(&bundle, work)?;
+        let wanted = Wanted { calibration: true, verification: false };
+        let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &bundle, work)?;
+        quantise(bundle, &types, &text, file, work)?
+    } else {
+        let export = Export::plan(&bundle, target)?;
+        for note in export.notes() {
+            show::remark(&format!("note: {note}"));
+        }
+        let file = NewFile::create(path, arguments.force)?;
+        file.require_room(export.bytes()?)?;
+        export.write(file, work)?
+    };
+    match arguments.json {
+        true => show::json(&serde_json::to_value(written)?),
+        false => show::print(&said(path, &written)),
     }
-    let file = NewFile::create(&arguments.output, arguments.force)?;
-    let export = Export::plan(&bundle, target)?;
-    file.require_room(export.bytes()?)?;
-    for note in export.notes() {
-        show::remark(&format!("note: {note}"));
-    }
-    let written = export.write(file, work)?;
-    say(arguments, &written)
 }
 
 fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
@@ -55,8 +75,12 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         return Err(refused("--gguf mixed: no size; say how large the file may be, as in --bytes 91MB".to_owned()));
     };
     let budget = size(bytes)?;
+    let texts = &arguments.texts;
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
-    refuse_inputs(&arguments.output, [Some(&bundle.path), arguments.text.as_ref()].into_iter().flatten())?;
+    let inputs = [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()];
+    if let Some(path) = &arguments.output {
+        refuse_inputs(path, inputs.into_iter().flatten())?;
+    }
     let range = mixed::range(&bundle)?;
     if budget < range.least {
         return Err(refused(format!(
@@ -64,51 +88,91 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
             range.least, range.most
         )));
     }
-    if budget > range.most {
-        show::remark(&format!("note: --bytes {bytes} is more than the {} bytes that the model can take", range.most));
+    let output = arguments.output.as_deref().map(|path| {
+        let file = NewFile::create(path, arguments.force)?;
+        file.require_room(budget.min(range.most))?;
+        Ok::<_, Error>((path, file))
+    });
+    let output = output.transpose()?;
+    if budget >= range.most {
+        show::remark(&format!(
+            "note: with --bytes {bytes} every matrix stays as it was read, which takes {} bytes and loses nothing",
+            range.most
+        ));
+        let Some((path, file)) = output else { return plan(&Types::as_read(&bundle.model)) };
+        let written = Export::as_stored(&bundle)?.write(file, work)?;
+        return report(arguments, path, &written, None, 0.0);
     }
-    let file = NewFile::create(&arguments.output, arguments.force)?;
-    file.require_room(budget.min(range.most))?;
-    let text = calibration(arguments, &bundle, work)?;
+    let measures = output.is_some() && !arguments.no_verify;
+    let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: measures })?;
+    refuse_not_finite(&bundle, work)?;
+    let text = given.calibration(texts, &bundle, work)?;
+    let held_out = match measures {
+        true => Some(given.verification(texts, Some(&text), &bundle, work)?),
+        false => None,
+    };
     let losses = Losses::measure(&bundle.model, &text, work)?;
     let Some(choice) = losses.choose(&bundle.model, range, budget) else {
         return Err(refused(format!("--bytes {bytes}: no choice of types fits; please report this")));
     };
-    quantise(arguments, bundle, &choice.types, &text, file, work)
+    let Some((path, file)) = output else { return plan(&choice.types) };
+    let (reference, context) = (bundle.model.clone(), window(texts, &bundle));
+    let written = quantise(bundle, &choice.types, &text, file, work)?;
+    let Some(held_out) = held_out else { return report(arguments, path, &written, None, choice.nats) };
+    let measured = measured(path, &reference, &held_out, context, work)?;
+    report(arguments, path, &written, Some((measured, &held_out)), choice.nats)?;
+    Ok(mixed::compare(path, choice.nats, measured, &held_out.origin)?)
 }
 
-fn quantise(
-    arguments: &Arguments,
-    bundle: Bundle,
-    types: &Types,
-    text: &Text,
-    file: NewFile,
-    work: Work<'_>,
-) -> Result<()> {
+/// The file with these types; what is written of a matrix are the very codes that were chosen.
+fn quantise(bundle: Bundle, types: &Types, text: &Text, file: NewFile, work: Work<'_>) -> Result<Written> {
     let bundle = mixed::quantise(bundle, types, &Manner::default(), text, work)?;
-    let written = Export::as_stored(&bundle)?.write(file, work)?;
-    say(arguments, &written)
+    Ok(Export::as_stored(&bundle)?.write(file, work)?)
 }
 
-/// The text to calibrate on, for a model whose numbers are finite.
-fn calibration(arguments: &Arguments, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
-    refuse_not_finite(bundle, work)?;
-    let length = limited(arguments.context, bundle);
-    let amount = Amount { sequences: arguments.calibration_windows as usize, length };
-    text(arguments.text.as_deref(), Purpose::Calibration, amount, arguments.seed, bundle, work)
+/// The divergence of the file from the model that it was made of, in nats: the file is read back.
+fn measured(path: &Path, reference: &Model, text: &Text, context: usize, work: Work<'_>) -> Result<f64> {
+    let written = Bundle::open(&path.display().to_string(), work)?;
+    let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false };
+    let entries = [entry("dense", Role::Dense, reference), entry("written", Role::Result, &written.model)];
+    let measures = Measures { text, context, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false };
+    Ok(verify(&entries, &measures, work)?.get(1).and_then(|figures| figures.kl_mean).unwrap_or(f64::NAN))
 }
 
-fn say(arguments: &Arguments, written: &Written) -> Result<()> {
+/// The choice as arguments for llama-quantize.
+fn plan(types: &Types) -> Result<()> {
+    show::print(&format!("{}\n", types.for_llama_quantize().join("\n")))
+}
+
+/// What was written, what it was predicted to lose, and what it loses on which text.
+fn report(
+    arguments: &Arguments,
+    path: &Path,
+    written: &Written,
+    measured: Option<(f64, &Text)>,
+    predicted: f64,
+) -> Result<()> {
     if arguments.json {
-        return show::json(&serde_json::to_value(written)?);
+        let mut value = serde_json::to_value(written)?;
+        value["predicted_kl"] = json!(predicted);
+        value["measured_kl"] = json!(measured.map(|(nats, _)| nats));
+        value["held_out"] = json!(measured.map(|(_, text)| &text.origin));
+        return show::json(&value);
     }
+    let loss = match measured {
+        Some((nats, text)) => {
+            format!("mean divergence, nats: {predicted:.4} predicted, {nats:.4} measured on {}\n", text.origin)
+        }
+        None if predicted == 0.0 => String::new(),
+        None => format!("mean divergence, nats: {predicted:.4} predicted, not measured\n"),
+    };
+    show::print(&format!("{}{loss}", said(path, written)))
+}
+
+fn said(path: &Path, written: &Written) -> String {
     let types: Vec<String> = written.tensors.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    let (file, size) = (arguments.output.display(), written.bytes);
-    show::print(&format!(
-        "written: {file}, {size} bytes, architecture {}, {}\n",
-        written.architecture,
-        types.join(", ")
-    ))
+    let (file, size, architecture) = (path.display(), written.bytes, written.architecture);
+    format!("written: {file}, {size} bytes, architecture {architecture}, {}\n", types.join(", "))
 }
 
 fn refused(why: String) -> anyhow::Error {

@@ -13,7 +13,7 @@ use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::write::{WriteAs, write_directory};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
-use pare_methods::merge::{ENTRIES, find};
+use pare_methods::merge::{ENTRIES, Entry as Method, find};
 use pare_methods::settings::Settings;
 use pare_model::model::PackAs;
 use serde_json::json;
@@ -22,13 +22,25 @@ use serde_json::json;
 const BASELINE: &str = "average";
 
 pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
-    let method = find(&arguments.method).map_err(Error::from)?;
+    let asked = arguments.method.as_deref().map(find).transpose().map_err(Error::from)?;
+    if asked.is_none() && arguments.no_verify {
+        return Err(Error::Refused(
+            "--no-verify: without figures nothing says which method wins; name the one to write with --method"
+                .to_owned(),
+        )
+        .into());
+    }
     let (first, second) = (open(&arguments.first, work)?, open(&arguments.second, work)?);
     if let Some(remark) = check(&first, &second, arguments.size)? {
         show::remark(&format!("warning: {remark}"));
     }
     let settings = Settings::default();
-    (method.build)(&settings).and_then(|method| method.check(arguments.size)).map_err(Error::from)?;
+    let serves = |entry: &Method| (entry.build)(&settings).and_then(|method| method.check(arguments.size));
+    let methods: Vec<&Method> = match asked {
+        Some(method) => vec![method],
+        None => ENTRIES.iter().filter(|entry| serves(entry).is_ok()).collect(),
+    };
+    methods.iter().try_for_each(|method| serves(method)).map_err(Error::from)?;
     let texts = &arguments.texts;
     let inputs = [Some(&first.path), Some(&second.path), texts.text.as_ref(), texts.held_out.as_ref()];
     refuse_inputs(&arguments.output, inputs.into_iter().flatten())?;
@@ -36,7 +48,8 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room((first.model.parameters().total as f64 * arguments.size * 4.0) as u64)?;
 
-    let wanted = Wanted { calibration: !method.card.needs.is_empty(), verification: !arguments.no_verify };
+    let calibrated = methods.iter().any(|method| !method.card.needs.is_empty());
+    let wanted = Wanted { calibration: calibrated, verification: !arguments.no_verify };
     let mut given = Given::read(texts, &first, wanted)?;
     refuse_not_finite(&first, work)?;
     refuse_not_finite(&second, work)?;
@@ -49,17 +62,27 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         false => None,
     };
     let sequences = calibration.as_ref().map_or(&[][..], |text| &text.sequences);
-    let request = Request { method, settings: &settings, size: arguments.size, calibration: sequences };
-    let joined = merge(&first.model, &second.model, &request, work)?;
+    let mut merges = Vec::with_capacity(methods.len());
+    for &method in &methods {
+        let request = Request { method, settings: &settings, size: arguments.size, calibration: sequences };
+        merges.push((method.card.name, merge(&first.model, &second.model, &request, work)?));
+    }
+    let best = match &held_out {
+        Some(text) if merges.len() > 1 => lowest(&merges, text, window(texts, &first), work)?,
+        _ => 0,
+    };
+    let (method, joined) = merges.swap_remove(best);
     let written = write_directory(&output, &first, &joined.model, write_as, work)?;
     let figures = match &held_out {
         None => Vec::new(),
-        Some(text) => figures(arguments, [&first, &second], &output, text, work)?,
+        Some(text) => figures(arguments, [&first, &second], &merges, (method, &output), text, work)?,
     };
+    let verdict = verdict(&figures, asked.is_some());
     let of_both = [&first, &second].map(|one| json!({ "model": one.name, "fingerprint": fingerprint(&one.model) }));
     let record = json!({
         "merged": of_both,
-        "method": method.card.name,
+        "method": method,
+        "verdict": verdict,
         "size": arguments.size,
         "seed": texts.seed,
         "calibration": calibration.as_ref().map(|text| &text.origin),
@@ -72,12 +95,68 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     output.write_record(record)?;
     output.commit()?;
     if arguments.json {
-        return show::json(&json!({ "written": arguments.output, "figures": figures, "blocks": joined.blocks }));
+        return show::json(&json!({
+            "written": arguments.output,
+            "method": method,
+            "verdict": verdict,
+            "figures": figures,
+            "blocks": joined.blocks,
+        }));
     }
     if !figures.is_empty() {
         show::print(&show::figures(&figures))?;
     }
-    show::print(&format!("{}written: {}\n", summary(&joined), arguments.output.display()))
+    let verdict = verdict.map_or(String::new(), |verdict| format!("{verdict}\n"));
+    show::print(&format!("{}{verdict}written: {}\n", summary(&joined), arguments.output.display()))
+}
+
+/// Which of the merges has the lowest perplexity on the text; of equal ones the first.
+fn lowest(merges: &[(&'static str, Joined)], text: &Text, context: usize, work: Work<'_>) -> Result<usize> {
+    let entries: Vec<Entry<'_>> = merges
+        .iter()
+        .map(|(label, joined)| Entry { label, role: Role::Result, model: &joined.model, bytes: None, as_stored: false })
+        .collect();
+    let figures = verify(&entries, &measures(text, context), work)?;
+    let perplexity = |at: &usize| figures.get(*at).map_or(f64::INFINITY, perplexity);
+    Ok((0..merges.len()).min_by(|a, b| perplexity(a).total_cmp(&perplexity(b))).unwrap_or(0))
+}
+
+fn perplexity(figures: &Figures) -> f64 {
+    figures.perplexity.filter(|value| value.is_finite()).unwrap_or(f64::INFINITY)
+}
+
+fn measures(text: &Text, context: usize) -> Measures<'_> {
+    Measures { text, context, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false }
+}
+
+/// Which merge has the lowest perplexity, whether it is the one that was written, and whether a model that went in is better still.
+fn verdict(figures: &[Figures], asked: bool) -> Option<String> {
+    let least = |figures: &mut dyn Iterator<Item = &Figures>| -> Option<(String, f64)> {
+        figures.map(|one| (one.label.clone(), perplexity(one))).min_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let written = figures.iter().find(|one| one.role == Role::Result)?;
+    let (mut parents, mut others) =
+        (figures.iter().take(2), figures.iter().skip(2).filter(|one| one.role != Role::Result));
+    let (parent, of_parent) = least(&mut parents)?;
+    let of_written = perplexity(written);
+    let (name, mut best) = (&written.label, of_written);
+    let mut said = match least(&mut others) {
+        None => format!("{name} was measured alone"),
+        Some((other, of_other)) if of_other < of_written => {
+            best = of_other;
+            let how = if asked {
+                format!("--method {other} writes it")
+            } else {
+                format!("--method {other} --size 1 writes it")
+            };
+            format!("{other} would have won: perplexity {of_other:.3}, {name} {of_written:.3}; {how}")
+        }
+        Some((other, of_other)) => format!("{name} won: perplexity {of_written:.3}, {other} {of_other:.3}"),
+    };
+    if of_parent < best {
+        said += &format!("; the {parent} model alone has {of_parent:.3}: on this text nothing was gained");
+    }
+    Some(said)
 }
 
 /// What both models write themselves, half each.
@@ -97,17 +176,18 @@ fn written_by_both(arguments: &Merge, first: &Bundle, second: &Bundle, work: Wor
     Ok(own)
 }
 
-/// Both models, their average and what was written, on the same text.
+/// Both models, the merges that were not written, the average always among them, and what was written, on the same text.
 fn figures(
     arguments: &Merge,
     [first, second]: [&Bundle; 2],
-    output: &OutputDir,
+    others: &[(&'static str, Joined)],
+    (method, output): (&str, &OutputDir),
     text: &Text,
     work: Work<'_>,
 ) -> Result<Vec<Figures>> {
     let result = Bundle::open(&output.temporary().display().to_string(), work)?;
-    let entry = |label, role, bundle: &'_ Bundle| (label, role, Some(bundle.bytes));
-    let average = match ENTRIES.iter().find(|entry| entry.card.name == BASELINE && arguments.method != BASELINE) {
+    let there = |name: &str| method == name || others.iter().any(|(other, _)| *other == name);
+    let average = match ENTRIES.iter().find(|entry| entry.card.name == BASELINE && !there(BASELINE)) {
         None => None,
         Some(method) => {
             let request = Request { method, settings: &Settings::default(), size: 1.0, calibration: &[] };
@@ -115,18 +195,17 @@ fn figures(
         }
     };
     let mut measured = vec![
-        (entry("first", Role::Dense, first), &first.model),
-        (entry("second", Role::Baseline, second), &second.model),
+        ("first", Role::Dense, Some(first.bytes), &first.model),
+        ("second", Role::Baseline, Some(second.bytes), &second.model),
     ];
-    measured.extend(average.iter().map(|model| ((BASELINE, Role::Baseline, None), model)));
-    measured.push((entry(&arguments.method, Role::Result, &result), &result.model));
+    measured.extend(average.iter().map(|model| (BASELINE, Role::Baseline, None, model)));
+    measured.extend(others.iter().map(|(name, joined)| (*name, Role::Baseline, None, &joined.model)));
+    measured.push((method, Role::Result, Some(result.bytes), &result.model));
     let entries: Vec<Entry<'_>> = measured
         .into_iter()
-        .map(|((label, role, bytes), model)| Entry { label, role, model, bytes, as_stored: false })
+        .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false })
         .collect();
-    let context = window(&arguments.texts, first);
-    let measures = Measures { text, context, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false };
-    Ok(verify(&entries, &measures, work)?)
+    Ok(verify(&entries, &measures(text, window(&arguments.texts, first)), work)?)
 }
 
 /// What was matched and what was left of the error, in one line; nothing for a method that looks at no text.

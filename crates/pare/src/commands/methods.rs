@@ -50,8 +50,8 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
         let stages = stages(&recipe);
         text += &match arguments.markdown {
             true => format!(
-                "### {}\n\n{}.\n\n- does: {stages}; keep {}; {loads}\n- source: {}\n\n",
-                recipe.name, recipe.about, recipe.keep, recipe.source
+                "### {}\n\n{}.\n\n- does: {stages}; keep {}; {loads}\n- departs: {}\n- source: {}\n\n",
+                recipe.name, recipe.about, recipe.keep, recipe.departs, recipe.source
             ),
             false => format!(
                 "  {:<16}{}\n  {:<16}{stages}; keep {}; {loads}\n  {:<16}{}\n\n",

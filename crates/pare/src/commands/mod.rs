@@ -112,13 +112,9 @@ impl Given {
     }
 }
 
-/// Tokens per window, see [`limited`].
+/// Tokens per window: what was asked with `--context`, or the model's whole context when that is shorter: then with a note, given once.
 fn window(texts: &Texts, bundle: &Bundle) -> usize {
-    limited(texts.context, bundle)
-}
-
-/// What was asked with `--context`, or the model's whole context when that is shorter: then with a note, given once.
-fn limited(context: u32, bundle: &Bundle) -> usize {
+    let context = texts.context;
     static SAID: Once = Once::new();
     let most = bundle.model.architecture.context;
     if context as usize > most {

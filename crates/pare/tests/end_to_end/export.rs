@@ -71,6 +71,8 @@ fn requests_that_cannot_be_met_are_refused_before_the_work() {
     export(&["--gguf", "mixed", "--bytes", "many"]).refuses(&["many", "91MB"]);
     export(&["--gguf", "q8_0", "--bytes", "91MB"]).refuses(&["--bytes", "mixed"]);
     export(&["--gguf", "q8_0", "--text", "a.txt"]).refuses(&["--text", "--gptq"]);
+    export(&["--gguf", "q8_0", "--held-out", "a.txt"]).refuses(&["--held-out", "pare eval"]);
+    pare(["export", &model, "--gguf", "q8_0", "--print-plan"]).refuses(&["--print-plan", "mixed"]);
     export(&["--gguf", "mixed", "--bytes", "1GB"]).refuses(&["whole blocks of 32"]);
     export(&["--gguf", "f16", "--gptq"]).refuses(&["whole blocks of 32"]);
     assert_eq!(names(tiny.folder()), ["model"]);

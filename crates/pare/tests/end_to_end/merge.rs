@@ -10,9 +10,12 @@ use pare_format::write::OutputDir;
 use pare_kernels::pool::Pool;
 use pare_model::block::Mixer;
 use pare_model::rng::SplitMix64;
+use pare_model::site::Projection;
+use pare_model::storage::Dense;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 const MODEL: &str = "smollm2-135m";
 
@@ -38,6 +41,30 @@ fn permute(model: &str, to: &Path) {
     let output = OutputDir::create(to, true).unwrap();
     write_directory(&output, &bundle, &other, WriteAs::Auto, work).unwrap();
     output.commit().unwrap();
+}
+
+/// Writes `model` with the same strong noise added to every projection and taken from it.
+fn apart(model: &str, to: [&Path; 2]) {
+    static NEVER: Interrupt = Interrupt::new();
+    let pool = Pool::new(2);
+    let work = Work { pool: &pool, progress: &Silent, interrupt: &NEVER };
+    let bundle = Bundle::open(model, work).unwrap();
+    for (to, sign) in to.into_iter().zip([1.0, -1.0]) {
+        let (mut other, mut rng) = (bundle.model.clone(), SplitMix64::new(7));
+        for block in &mut other.blocks {
+            for projection in Projection::ALL {
+                let linear = block.linear_mut(projection).unwrap();
+                let mut matrix = linear.to_matrix();
+                for value in matrix.data_mut() {
+                    *value *= (1.0 + sign * 1.5 * (2.0 * rng.unit() - 1.0)) as f32;
+                }
+                linear.weight = Arc::new(Dense(matrix));
+            }
+        }
+        let output = OutputDir::create(to, true).unwrap();
+        write_directory(&output, &bundle, &other, WriteAs::Auto, work).unwrap();
+        output.commit().unwrap();
+    }
 }
 
 fn perplexities(said: &Value) -> Vec<(String, f64)> {
@@ -74,6 +101,7 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     }
     let record: Value = serde_json::from_slice(&fs::read(Path::new(&one.0).join("pare.json")).unwrap()).unwrap();
     assert_eq!((&record["method"], &record["size"]), (&json!("pleas"), &json!(1.0)));
+    assert!(record["verdict"].as_str().unwrap().starts_with("pleas won"), "{}", record["verdict"]);
     assert_eq!(record["blocks"].as_array().unwrap().len(), 2);
     assert!(record["calibration"].as_str().unwrap().contains("a.txt"));
 
@@ -84,6 +112,7 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     assert_eq!(config["intermediate_size"], 120);
     pare(["run", &wide, "hi", "-n", "4"]).succeeds();
 
+    run(&wide, &["--no-verify"]).refuses(&["--no-verify", "--method"]);
     let plain = run(&wide, &["--method", "average", "--no-verify"]).succeeds();
     assert_eq!(plain, format!("written: {wide}\n"));
     run(&wide, &["--method", "average", "--size", "1.5"]).refuses(&["parameter size", "average"]);
@@ -92,6 +121,31 @@ fn a_permuted_copy_merges_back_and_is_written_the_same_at_any_number_of_threads(
     let other = Tiny::of_family("qwen2");
     pare(["merge", &model, &other.name(), "-o", &wide, "--force"]).refuses(&["one architecture", "qwen2"]);
     pare(["merge", &model, &copy, "-o", &copy, "--force"]).refuses(&["copy"]);
+}
+
+/// Two ends of one model that lie on either side of it: their average is the model, and whatever matches units moves away from it.
+#[test]
+fn the_default_writes_what_won_and_a_named_method_says_what_would_have() {
+    let tiny = Tiny::new();
+    let (a, b) = (tiny.write("a.txt", story(900, 1)), tiny.write("b.txt", story(900, 2)));
+    let ends = ["left", "right"].map(|name| tiny.path(name));
+    apart(&tiny.name(), [&ends[0], &ends[1]].map(Path::new));
+    let run = |output: &str, more: &[&str]| {
+        let fixed = ["merge", &ends[0], &ends[1], "-o", output, "--text", &a, "--held-out", &b, "--context", "48"];
+        pare([&fixed[..], more].concat())
+    };
+    let config = |output: &str| -> Value {
+        serde_json::from_slice(&fs::read(Path::new(output).join("pare.json")).unwrap()).unwrap()
+    };
+    let (default, named) = (tiny.path("default"), tiny.path("named"));
+    let said = run(&default, &["--json"]).json();
+    let labels: Vec<String> = perplexities(&said).into_iter().map(|(label, _)| label).collect();
+    assert_eq!(labels, ["first", "second", "pleas", "average"], "{said}");
+    assert_eq!((&said["method"], &config(&default)["method"]), (&json!("average"), &json!("average")));
+    assert!(said["verdict"].as_str().unwrap().starts_with("average won"), "{}", said["verdict"]);
+    let line = run(&named, &["--method", "pleas"]).succeeds();
+    assert!(line.contains("average would have won") && line.contains("--method average"), "{line}");
+    assert_eq!(config(&named)["method"], "pleas");
 }
 
 #[test]

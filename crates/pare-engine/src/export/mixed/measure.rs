@@ -1,42 +1,66 @@
 //! What each matrix would lose in each type, in nats: the part of a block is measured through the rest of the model, the matrices of a
 //! part through the part, the types of a matrix on some of its rows.
 
-use super::quantise::{encode, gram, last_norm, unpacked};
+use super::quantise::{does_not_fit, encode, gram, last_norm, unit, unpacked};
 use super::stream::Stream;
+use super::types::Way;
 use crate::Error;
 use crate::progress::Work;
-use pare_kernels::blocks::BlockType;
+use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::pool::Pool;
 use pare_methods::metric::Divergence;
 use pare_methods::rounding::{Effort, Form};
 use pare_model::block::Block;
 use pare_model::forward::logits_of;
 use pare_model::matrix::Matrix;
-use pare_model::model::{Model, PackAs};
+use pare_model::model::{Model, PackAs, repack};
 use pare_model::site::{Point, Projection, Site};
-use pare_model::weight::Weight;
+use pare_model::storage::Dense;
+use pare_model::weight::{Weight, Workspace};
 use std::sync::Arc;
 
 /// Windows that are measured on, and tokens of each at most.
-const WINDOWS: usize = 2;
-const TOKENS: usize = 160;
+const WINDOWS: usize = 4;
+const TOKENS: usize = 128;
 /// Every so-many-th position is compared.
 const EVERY: usize = 2;
 /// Rows of a matrix that stand for all of them.
 const SAMPLE: usize = 48;
-/// The type that is tried in the model; the others are compared with it.
-const PROBE: BlockType = BlockType::Q4_1;
+/// The types that are tried in the model, in this order; the others are compared with the first that loses something.
+const PROBES: [BlockType; 2] = [BlockType::Q4_1, BlockType::Q4_0];
+/// When neither does, the matrix lies on a grid of so few levels itself: its blocks of 32 are rounded to fewer.
+const LEVELS: [f32; 3] = [8.0, 4.0, 2.0];
+/// A type of fewer bits that loses less than so many times what 8 bits lose has met its own grid.
+const OWN_GRID: f64 = 2.0;
 /// How far the moments of few tokens are trusted.
 const DAMPING: f64 = 0.1;
 /// What is tried in the model is rounded plainly, with the inputs' weights.
 const PLAIN: Effort = Effort { carry: false, rounds: 0 };
 
-/// A matrix with its types: bytes and loss of each.
+/// What a matrix can become, and bytes and loss of each.
 #[derive(Clone, Debug)]
 pub(super) struct Curve {
-    pub(super) types: Vec<BlockType>,
+    pub(super) ways: Vec<Way>,
     /// `(bytes, nats)`.
     pub(super) options: Vec<(u64, f64)>,
+}
+
+/// A matrix that is measured.
+struct Measured<'a> {
+    weight: &'a dyn Weight,
+    matrix: Matrix,
+    /// The rows that stand for all of them.
+    sample: Matrix,
+    /// Codes are chosen against this.
+    form: Arc<Form>,
+    /// What it reads on the measured text, `[T, in]`.
+    inputs: &'a [f32],
+}
+
+/// A coarse version of a matrix that is tried in the model, and its error on the sampled rows.
+struct Probe {
+    weight: Arc<dyn Weight>,
+    error: f64,
 }
 
 /// The types that rows of `columns` can have, the smallest first.
@@ -48,7 +72,7 @@ pub(super) fn fitting(columns: usize) -> Vec<BlockType> {
 }
 
 /// Bytes of a matrix in the file.
-pub(super) fn bytes([rows, columns]: [usize; 2], ty: BlockType) -> u64 {
+pub(super) fn bytes([rows, columns]: [usize; 2], ty: RowType) -> u64 {
     (rows * (columns / ty.values_per_block() * ty.bytes_per_block())).next_multiple_of(32) as u64
 }
 
@@ -58,11 +82,16 @@ pub(super) fn bytes([rows, columns]: [usize; 2], ty: BlockType) -> u64 {
 /// The user stops it; numbers that are not finite.
 pub(super) fn curves(dense: &Model, sequences: &[Vec<u32>], work: Work<'_>) -> Result<Vec<Curve>, Error> {
     let pool = work.pool;
-    let count = WINDOWS.min(sequences.len());
-    let windows: Vec<Vec<u32>> = (0..count)
-        .map(|index| &sequences[index * sequences.len() / count])
-        .map(|sequence| sequence[..sequence.len().min(TOKENS)].to_vec())
-        .collect();
+    let count = WINDOWS.min(sequences.len().div_ceil(2));
+    let measured: Vec<usize> = (0..count).map(|index| index * sequences.len() / count).collect();
+    let windows: Vec<Vec<u32>> =
+        measured.iter().map(|&at| &sequences[at]).map(|own| own[..own.len().min(TOKENS)].to_vec()).collect();
+    // Codes are chosen on other text than they are measured on: on their own they would look better than they are.
+    let mut others: Vec<Vec<u32>> =
+        (0..sequences.len()).filter(|at| !measured.contains(at)).map(|at| sequences[at].clone()).collect();
+    if others.is_empty() {
+        others = sequences.to_vec();
+    }
     let fast = dense.packed(PackAs::Exact, pool);
     let width = dense.architecture.hidden;
     work.progress.begin("measuring", dense.blocks.len() as u64 + 1);
@@ -92,75 +121,89 @@ pub(super) fn curves(dense: &Model, sequences: &[Vec<u32>], work: Work<'_>) -> R
         Ok(divergence(&logits(&fast, &stream)))
     };
     let mut curves = Vec::new();
-
-    let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
-    let form = form(&gram(&last_norm(dense, &end.x), width, pool), width, last)?;
-    let matrix = unpacked(&dense.embedding);
-    let probe = encode(&form, PROBE, PLAIN, &matrix, pool).map(|found| found.0);
-    let mut other = fast.clone();
-    let mut stream = embed(dense.embedding.as_ref());
-    if let Some(probe) = probe {
-        stream = embed(probe.as_ref());
-        if dense.head.is_none() {
-            other.embedding = pare_model::model::repack(&probe, PackAs::Exact, pool);
-        }
-    }
-    for block in &fast.blocks {
-        stream.pass(block, work)?;
-    }
-    curves.push(curve(&form, &matrix, divergence(&logits(&other, &stream)), pool));
-    if let Some(head) = &dense.head {
-        let matrix = head.to_matrix();
-        let mut other = fast.clone();
-        if let (Some((probe, _)), Some(head)) = (encode(&form, PROBE, PLAIN, &matrix, pool), &mut other.head) {
-            head.weight = pare_model::model::repack(&probe, PackAs::Exact, pool);
-        }
-        curves.push(curve(&form, &matrix, divergence(&logits(&other, end)), pool));
-    }
-    work.progress.advance(1, "embedding");
-
+    let mut chosen_on = Stream::embed(&dense.architecture, dense.embedding.as_ref(), &others);
     for (index, block) in dense.blocks.iter().enumerate() {
         let fast_block = &fast.blocks[index];
         let own = streams[index].look(fast_block, &POINTS, work)?;
+        let seen = chosen_on.watch(fast_block, &INPUTS, work)?;
         for (projections, part) in PARTS {
             let mut whole = fast_block.clone();
             let mut found = Vec::new();
+            let mut form: Option<(Point, Arc<Form>)> = None;
             for &projection in projections {
                 let Some(linear) = block.linear(projection) else { continue };
                 let (inputs, point) = (linear.inputs(), projection.input());
-                let form = self::form(&gram(own.at(point), inputs, pool), inputs, Site::new(index, point))?;
-                let matrix = linear.to_matrix();
-                let Some((probe, _)) = encode(&form, PROBE, PLAIN, &matrix, pool) else { continue };
-                let probe = pare_model::model::repack(&probe, PackAs::Exact, pool);
+                let form = match &form {
+                    Some((of, form)) if *of == point => Arc::clone(form),
+                    _ => {
+                        let own = self::form(&gram(seen.at(point), inputs, pool), inputs, Site::new(index, point))?;
+                        Arc::clone(&form.insert((point, Arc::new(own))).1)
+                    }
+                };
+                let measured = Measured::new(&linear.weight, form, own.at(point));
+                let probe = measured.probe(pool)?;
+                let tried = repack(&probe.weight, PackAs::Exact, pool);
                 let mut single = fast_block.clone();
                 for block in [&mut single, &mut whole] {
                     if let Some(linear) = block.linear_mut(projection) {
-                        linear.weight = Arc::clone(&probe);
+                        linear.weight = Arc::clone(&tried);
                     }
                 }
                 let seen = streams[index].look(&single, &[part], work)?;
                 let off: f64 = seen.at(part).iter().zip(own.at(part)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-                found.push((form, matrix, off));
+                found.push((measured, probe, off));
             }
             if found.is_empty() {
                 continue;
             }
             let nats = through(index, Some(&whole))?;
             let all: f64 = found.iter().map(|found| found.2).sum();
-            for (form, matrix, off) in found {
+            for (measured, probe, off) in found {
                 let share = if all > 0.0 { off / all } else { 0.0 };
-                curves.push(curve(&form, &matrix, nats * share, pool));
+                curves.push(measured.curve(&probe, nats * share, pool));
             }
         }
         work.progress.advance(1, "");
     }
+
+    let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
+    let of_logits = form(&gram(&last_norm(dense, &chosen_on.x), width, pool), width, last)?;
+    let of_rows = match &dense.head {
+        Some(_) => form(&unit(width), width, last)?,
+        None => of_logits.clone(),
+    };
+    // These two are tried in the model type by type: an embedding that is the head too is off twice, and no error of its rows says how much.
+    let embedded = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
+        let (mut other, mut stream) = (fast.clone(), embed(weight.as_ref()));
+        if dense.head.is_none() {
+            other.embedding = repack(weight, PackAs::Exact, pool);
+        }
+        fast.blocks.iter().try_for_each(|block| stream.pass(block, work))?;
+        Ok(divergence(&logits(&other, &stream)))
+    };
+    let mut first = vec![tried(&dense.embedding, &of_rows, &embedded, pool)?];
+    if let Some(head) = &dense.head {
+        let replaced = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
+            let mut other = fast.clone();
+            if let Some(head) = &mut other.head {
+                head.weight = repack(weight, PackAs::Exact, pool);
+            }
+            Ok(divergence(&logits(&other, end)))
+        };
+        first.push(tried(&head.weight, &of_logits, &replaced, pool)?);
+    }
+    work.progress.advance(1, "embedding");
     work.progress.end();
-    Ok(curves)
+    first.append(&mut curves);
+    Ok(first)
 }
 
 /// What a block is observed at.
 const POINTS: [Point; 6] =
     [Point::AttentionIn, Point::AttentionOut, Point::FfnIn, Point::FfnOut, Point::AttentionPart, Point::FfnPart];
+
+/// What its projections read.
+const INPUTS: [Point; 4] = [Point::AttentionIn, Point::AttentionOut, Point::FfnIn, Point::FfnOut];
 
 const PARTS: [(&[Projection], Point); 2] = [
     (&[Projection::Q, Projection::K, Projection::V, Projection::O], Point::AttentionPart),
@@ -172,21 +215,122 @@ fn form(gram: &[f64], inputs: usize, site: Site) -> Result<Form, Error> {
         .map_err(|cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause }))
 }
 
-/// The losses of every type from that of the probe: in proportion to the errors on some rows.
-fn curve(form: &Form, matrix: &Matrix, probe_nats: f64, pool: &Pool) -> Curve {
-    let rows = matrix.rows();
-    let sample: Vec<usize> = (0..rows.min(SAMPLE)).map(|at| at * rows / rows.min(SAMPLE)).collect();
-    let sample = matrix.select_rows(&sample);
-    let error = |ty: BlockType, effort: Effort| encode(form, ty, effort, &sample, pool).map_or(0.0, |found| found.1);
-    let probe = error(PROBE, PLAIN);
-    let types = fitting(matrix.cols());
-    let carried = Effort { carry: true, rounds: 1 };
-    let options = types
-        .iter()
-        .map(|&ty| {
-            let share = if probe > 0.0 { error(ty, carried) / probe } else { 0.0 };
-            (bytes(matrix.shape(), ty), probe_nats * share)
-        })
-        .collect();
-    Curve { types, options }
+/// What is written where codes are chosen.
+const CHOSEN: Effort = Effort { carry: true, rounds: 1 };
+
+/// The loss of every type of fewer bytes than the weight has, each measured in the model.
+fn tried(
+    weight: &Arc<dyn Weight>,
+    form: &Form,
+    nats: &dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error>,
+    pool: &Pool,
+) -> Result<Curve, Error> {
+    let (as_read, matrix) = (Way::as_read(weight.as_ref()), unpacked(weight));
+    let most = bytes(matrix.shape(), as_read.row_type());
+    let mut curve = Curve { ways: vec![as_read], options: vec![(most, 0.0)] };
+    for ty in fitting(matrix.cols()) {
+        let bytes = bytes(matrix.shape(), RowType::Blocks(ty));
+        if bytes < most {
+            let (other, _) = encode(form, ty, CHOSEN, &matrix, pool).ok_or_else(does_not_fit)?;
+            curve.push(ty, bytes, nats(&other)?);
+        }
+    }
+    Ok(curve)
+}
+
+impl Curve {
+    fn push(&mut self, ty: BlockType, bytes: u64, nats: f64) {
+        self.ways.push(Way::Encoded(ty));
+        // Never for nothing: of equal losses the cheaper one would win.
+        self.options.push((bytes, nats.max(f64::MIN_POSITIVE)));
+    }
+}
+
+impl<'a> Measured<'a> {
+    fn new(weight: &'a Arc<dyn Weight>, form: Arc<Form>, inputs: &'a [f32]) -> Self {
+        let matrix = unpacked(weight);
+        let rows = matrix.rows();
+        let sample: Vec<usize> = (0..rows.min(SAMPLE)).map(|at| at * rows / rows.min(SAMPLE)).collect();
+        let sample = matrix.select_rows(&sample);
+        Self { weight: weight.as_ref(), matrix, sample, form, inputs }
+    }
+
+    /// The squared error of the outputs of the sampled rows when they are `other`.
+    fn off(&self, mut other: Matrix, pool: &Pool) -> f64 {
+        let rows = other.rows();
+        other.data_mut().iter_mut().zip(self.sample.data()).for_each(|(other, exact)| *other -= exact);
+        let mut outputs = vec![0.0; self.inputs.len() / self.matrix.cols() * rows];
+        Dense(other).multiply(self.inputs, &mut outputs, &mut Workspace::new(), pool);
+        outputs.iter().map(|&off| f64::from(off).powi(2)).sum()
+    }
+
+    /// The error of a type on the sampled rows; none when they are no whole number of blocks.
+    fn error(&self, ty: BlockType, effort: Effort, pool: &Pool) -> Option<f64> {
+        let (other, _) = encode(&self.form, ty, effort, &self.sample, pool)?;
+        Some(self.off(unpacked(&other), pool))
+    }
+
+    /// The first coarse version that loses something. The last one, whatever it loses, when the matrix has next to nothing to lose.
+    fn probe(&self, pool: &Pool) -> Result<Probe, Error> {
+        let fine = self.error(BlockType::Q8_0, PLAIN, pool).ok_or_else(does_not_fit)?;
+        for ty in PROBES {
+            let error = self.error(ty, PLAIN, pool).ok_or_else(does_not_fit)?;
+            if error > OWN_GRID * fine {
+                let weight = encode(&self.form, ty, PLAIN, &self.matrix, pool).ok_or_else(does_not_fit)?.0;
+                return Ok(Probe { weight, error });
+            }
+        }
+        let mut probe = None;
+        for levels in LEVELS {
+            let error = self.off(coarser(&self.sample, levels), pool);
+            probe = Some((levels, error));
+            if error > OWN_GRID * fine {
+                break;
+            }
+        }
+        let (levels, error) = probe.ok_or_else(does_not_fit)?;
+        Ok(Probe { weight: Arc::new(Dense(coarser(&self.matrix, levels))), error })
+    }
+
+    /// The losses of every type from those of the probe, `nats`: in proportion to the errors on the sampled rows. As it was read, it loses
+    /// nothing, and no type that takes as many bytes is worth a look.
+    fn curve(&self, probe: &Probe, nats: f64, pool: &Pool) -> Curve {
+        let (shape, as_read) = (self.matrix.shape(), Way::as_read(self.weight));
+        let most = bytes(shape, as_read.row_type());
+        let mut curve = Curve { ways: vec![as_read], options: vec![(most, 0.0)] };
+        for ty in fitting(shape[1]) {
+            let bytes = bytes(shape, RowType::Blocks(ty));
+            let Some(error) = self.error(ty, CHOSEN, pool).filter(|_| bytes < most) else { continue };
+            curve.push(ty, bytes, if probe.error > 0.0 { nats * error / probe.error } else { 0.0 });
+        }
+        curve
+    }
+}
+
+/// The matrix with so many evenly spaced levels in each 32 values of a row.
+fn coarser(matrix: &Matrix, levels: f32) -> Matrix {
+    let mut matrix = matrix.clone();
+    for row in 0..matrix.rows() {
+        for block in matrix.row_mut(row).chunks_mut(32) {
+            let (low, high) = block.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+            let step = (high - low) / (levels - 1.0);
+            if step > 0.0 {
+                block.iter_mut().for_each(|value| *value = low + ((*value - low) / step).round() * step);
+            }
+        }
+    }
+    matrix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_levels_by_hand() {
+        let matrix = Matrix::from_vec(1, 4, vec![-1.0, 0.4, 0.6, 2.0]);
+        assert_eq!(coarser(&matrix, 4.0).row(0), [-1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(coarser(&matrix, 2.0).row(0), [-1.0, -1.0, 2.0, 2.0]);
+        assert_eq!(coarser(&Matrix::from_vec(1, 3, vec![7.0; 3]), 8.0).row(0), [7.0; 3]);
+    }
 }

@@ -4,8 +4,10 @@ mod choose;
 mod measure;
 mod quantise;
 mod stream;
+mod types;
 
-pub use quantise::{Manner, Types};
+pub use quantise::Manner;
+pub use types::{Types, Way};
 
 use super::{Export, Target};
 use crate::Error;
@@ -13,29 +15,31 @@ use crate::bundle::Bundle;
 use crate::progress::Work;
 use crate::text::Text;
 use measure::Curve;
-use pare_kernels::blocks::{BlockType, RowType};
+use pare_kernels::blocks::RowType;
 use pare_model::block::Block;
 use pare_model::model::Model;
-use pare_model::site::Projection;
+use pare_model::weight::Weight;
+use std::path::Path;
+use types::NAMES;
 
 /// What a model can be made of, before any work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// Bytes of the file with the smallest type everywhere.
     pub least: u64,
-    /// Bytes of the file with the largest.
+    /// Bytes of the file with everything as it was read: no larger one is better.
     pub most: u64,
     /// Bytes of everything that is no matrix: header, tokenizer, norms.
     fixed: u64,
 }
 
-/// The smallest and the largest file with a type for each matrix.
+/// The smallest and the largest file that a choice for each matrix can come to.
 ///
 /// # Errors
 /// A model that cannot be exported, or whose rows are no whole blocks.
 pub fn range(bundle: &Bundle) -> Result<Range, Error> {
     let model = &bundle.model;
-    let shapes: Vec<[usize; 2]> = shapes(model).collect();
+    let shapes: Vec<[usize; 2]> = weights(model).map(Weight::shape).collect();
     let whole = model.blocks.iter().all(|block| block.mixer.is_some() && block.ffn.is_some());
     if !whole {
         let name = &bundle.name;
@@ -53,28 +57,31 @@ pub fn range(bundle: &Bundle) -> Result<Range, Error> {
     let matrices: u64 = shapes.iter().map(|[rows, columns]| (rows * columns * 4).next_multiple_of(32) as u64).sum();
     // Beside what an f32 file has, the key of the version of the quantised types.
     let fixed = plain.bytes()? - matrices + VERSION_KEY;
-    let sum = |of: fn(&[BlockType]) -> Option<&BlockType>| {
-        let bytes = |shape: &[usize; 2]| of(&measure::fitting(shape[1])).map_or(0, |&ty| measure::bytes(*shape, ty));
-        fixed + shapes.iter().map(bytes).sum::<u64>()
+    let smallest = |weight: &dyn Weight| {
+        let shape = weight.shape();
+        let as_read = measure::bytes(shape, Way::as_read(weight).row_type());
+        let fitting = measure::fitting(shape[1]);
+        fitting.first().map_or(as_read, |&ty| measure::bytes(shape, RowType::Blocks(ty)).min(as_read))
     };
-    Ok(Range { least: sum(<[BlockType]>::first), most: sum(<[BlockType]>::last), fixed })
+    let least = fixed + weights(model).map(smallest).sum::<u64>();
+    Ok(Range { least, most: Export::as_stored(bundle)?.bytes()?, fixed })
 }
 
 /// `general.quantization_version` as a u32 takes this in the header, and the padding after it at most 31 more.
 const VERSION_KEY: u64 = 8 + 28 + 4 + 4 + 31;
 
-fn shapes(model: &Model) -> impl Iterator<Item = [usize; 2]> {
-    let head = model.head.iter().map(|head| head.weight.shape());
-    let blocks = model.blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight.shape());
-    std::iter::once(model.embedding.shape()).chain(head).chain(blocks)
+fn weights(model: &Model) -> impl Iterator<Item = &dyn Weight> {
+    let head = model.head.iter().map(|head| head.weight.as_ref());
+    let blocks = model.blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight.as_ref());
+    std::iter::once(model.embedding.as_ref()).chain(head).chain(blocks)
 }
 
 /// The types that fit `bytes`, chosen by measuring.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// Type of each matrix.
+    /// What becomes of each matrix.
     pub types: Types,
-    /// Sum of the measured losses, in nats: for comparison only, since losses do not simply add up.
+    /// Sum of the measured losses, in nats: what the file is predicted to lose, as far as losses add up.
     pub nats: f64,
 }
 
@@ -93,10 +100,13 @@ impl Losses {
 
     /// The types whose sum of losses is least among those that fit into a file of `bytes`; none when nothing fits.
     pub fn choose(&self, model: &Model, range: Range, bytes: u64) -> Option<Choice> {
+        if bytes >= range.most {
+            return Some(Choice { types: Types::as_read(model), nats: 0.0 });
+        }
         let curves: Vec<Vec<(u64, f64)>> = self.0.iter().map(|curve| curve.options.clone()).collect();
         let picked = choose::choose(&curves, bytes.checked_sub(range.fixed)?)?;
         let nats = picked.iter().zip(&curves).filter_map(|(&at, curve)| curve.get(at)).map(|option| option.1).sum();
-        let mut types = picked.iter().zip(&self.0).filter_map(|(&at, curve)| curve.types.get(at).copied());
+        let mut types = picked.iter().zip(&self.0).filter_map(|(&at, curve)| curve.ways.get(at).copied());
         let embedding = types.next()?;
         let head = if model.head.is_some() { types.next()? } else { embedding };
         let mut blocks = Vec::with_capacity(model.blocks.len());
@@ -111,36 +121,37 @@ impl Losses {
     }
 }
 
-/// The types that a plain target gives each matrix.
+/// The types that a plain target gives each matrix; what is in its type already stays as it was read.
 ///
 /// # Errors
 /// A target without blocks, or rows that its blocks do not fit.
 pub fn types_of(bundle: &Bundle, target: Target) -> Result<Types, Error> {
     range(bundle)?;
     let plan = Export::plan(bundle, target)?;
-    let of = |name: &str| match plan.type_of(name) {
-        Some(RowType::Blocks(ty)) => Ok(ty),
+    let of = |name: &str, weight: &dyn Weight| match plan.type_of(name) {
+        Some(RowType::Blocks(ty)) => Ok(Way::of(weight, ty)),
         _ => Err(Error::Refused(format!(
             "--gptq: {} has no codes to choose in tensor {name:?}; it works for q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k",
             target.name()
         ))),
     };
-    let embedding = of("token_embd.weight")?;
-    let head = if bundle.model.head.is_some() { of("output.weight")? } else { embedding };
-    let mut blocks = Vec::with_capacity(bundle.model.blocks.len());
-    for index in 0..bundle.model.blocks.len() {
+    let model = &bundle.model;
+    let embedding = of("token_embd.weight", model.embedding.as_ref())?;
+    let head = match &model.head {
+        Some(head) => of("output.weight", head.weight.as_ref())?,
+        None => embedding,
+    };
+    let mut blocks = Vec::with_capacity(model.blocks.len());
+    for (index, block) in model.blocks.iter().enumerate() {
         let mut own = [embedding; 7];
-        for (own, name) in own.iter_mut().zip(NAMES) {
-            *own = of(&format!("blk.{index}.{name}.weight"))?;
+        for (projection, linear) in block.linears() {
+            let at = quantise::projection_index(projection);
+            own[at] = of(&format!("blk.{index}.{}.weight", NAMES[at]), linear.weight.as_ref())?;
         }
         blocks.push(own);
     }
     Ok(Types { embedding, head, blocks })
 }
-
-/// The names of [`Projection::ALL`] in the file.
-const NAMES: [&str; Projection::ALL.len()] =
-    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// The model with its matrices in these types; what is written of it are the very codes that were chosen.
 ///
@@ -149,4 +160,42 @@ const NAMES: [&str; Projection::ALL.len()] =
 pub fn quantise(bundle: Bundle, types: &Types, manner: &Manner, text: &Text, work: Work<'_>) -> Result<Bundle, Error> {
     let model = quantise::quantise(&bundle.model, &text.sequences, types, manner, work)?;
     Ok(Bundle { model, rewritten: true, ..bundle })
+}
+
+/// How many times the predicted loss the measured one may be, or the other way round.
+const GAP: f64 = 1.5;
+/// So many nats are added to both: a ratio of less says nothing.
+const NEGLIGIBLE: f64 = 1e-3;
+
+/// Whether the prediction held on the file at `path`, both as mean divergence in nats.
+///
+/// # Errors
+/// [`Error::Prediction`] when they are further apart than 1.5 times. The file stays as it was written.
+pub fn compare(path: &Path, predicted: f64, measured: f64, text: &str) -> Result<(), Error> {
+    let ratio = (measured + NEGLIGIBLE) / (predicted + NEGLIGIBLE);
+    match (1.0 / GAP..=GAP).contains(&ratio) {
+        true => Ok(()),
+        false => {
+            Err(Error::Prediction { path: path.display().to_string(), predicted, measured, text: text.to_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_an_error_either_way() {
+        let gap = |predicted, measured| compare(Path::new("m.gguf"), predicted, measured, "held.txt");
+        for (predicted, measured) in [(0.02, 0.0299), (0.03, 0.0203), (0.0, 0.0), (0.0001, 0.0004)] {
+            assert!(gap(predicted, measured).is_ok(), "{predicted} {measured}");
+        }
+        for (predicted, measured) in [(0.02, 0.04), (0.04, 0.02), (0.0, 0.01), (0.1, f64::NAN), (0.1, f64::INFINITY)] {
+            let error = gap(predicted, measured).unwrap_err();
+            assert!(!error.is_bad_input());
+            let says = error.to_string();
+            assert!(["m.gguf", "held.txt", "--text"].iter().all(|part| says.contains(part)), "{says}");
+        }
+    }
 }

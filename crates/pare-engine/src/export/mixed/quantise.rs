@@ -2,6 +2,7 @@
 //! model computes.
 
 use super::stream::Stream;
+use super::types::{Types, Way};
 use crate::Error;
 use crate::progress::Work;
 use pare_format::map::Bytes;
@@ -45,17 +46,6 @@ impl Default for Manner {
             effort: Effort { carry: true, rounds: 1 },
         }
     }
-}
-
-/// The types of a model's matrices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Types {
-    /// Of the embedding.
-    pub embedding: BlockType,
-    /// Of the head, when it is not the embedding.
-    pub head: BlockType,
-    /// Of each block's projections, in the order of [`Projection::ALL`].
-    pub blocks: Vec<[BlockType; 7]>,
 }
 
 /// Encodes every row of `target`; the sum of the rows' errors.
@@ -111,6 +101,11 @@ pub(super) fn gram(x: &[f32], n: usize, pool: &Pool) -> Vec<f64> {
     gram
 }
 
+/// The moments of inputs that are as large as each other and independent.
+pub(super) fn unit(n: usize) -> Vec<f64> {
+    (0..n * n).map(|at| f64::from(at % (n + 1) == 0)).collect()
+}
+
 /// Rows after the last norm.
 pub(super) fn last_norm(model: &Model, x: &[f32]) -> Vec<f32> {
     let width = model.architecture.hidden;
@@ -139,7 +134,7 @@ pub(super) fn quantise(
     let fast = dense.packed(PackAs::Exact, pool);
     work.progress.begin("quantising", dense.blocks.len() as u64 + 1);
     let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
-    if dense.head.is_none() {
+    if let (None, Way::Encoded(ty)) = (&dense.head, types.embedding) {
         let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
         for block in &fast.blocks {
             stream.pass(block, work)?;
@@ -147,7 +142,7 @@ pub(super) fn quantise(
         let moments = gram(&last_norm(dense, &stream.x), dense.architecture.hidden, pool);
         let form = Form::new(&moments, dense.architecture.hidden, manner.tied_damping).map_err(fails(last))?;
         let matrix = unpacked(&dense.embedding);
-        model.embedding = encode(&form, types.embedding, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
+        model.embedding = encode(&form, ty, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
     }
     work.progress.advance(1, "");
     let (mut ahead, mut behind) = (
@@ -161,17 +156,19 @@ pub(super) fn quantise(
         work.progress.advance(1, "");
     }
     model.blocks = blocks;
-    if let Some(head) = &dense.head {
+    if let (Some(head), Way::Encoded(ty)) = (&dense.head, types.head) {
         let moments = gram(&last_norm(&model, &behind.x), dense.architecture.hidden, pool);
         let form = Form::new(&moments, dense.architecture.hidden, manner.damping).map_err(fails(last))?;
-        let (weight, _) = encode(&form, types.head, manner.effort, &head.to_matrix(), pool).ok_or_else(does_not_fit)?;
+        let (weight, _) = encode(&form, ty, manner.effort, &head.to_matrix(), pool).ok_or_else(does_not_fit)?;
         if let Some(head) = &mut model.head {
             head.weight = weight;
         }
-        let unit: Vec<f64> = (0..form.inputs().pow(2)).map(|at| f64::from(at % (form.inputs() + 1) == 0)).collect();
-        let form = Form::new(&unit, form.inputs(), manner.damping).map_err(fails(last))?;
+    }
+    if let (Some(_), Way::Encoded(ty)) = (&dense.head, types.embedding) {
+        let width = dense.architecture.hidden;
+        let form = Form::new(&unit(width), width, manner.damping).map_err(fails(last))?;
         let matrix = unpacked(&dense.embedding);
-        model.embedding = encode(&form, types.embedding, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
+        model.embedding = encode(&form, ty, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
     }
     work.progress.end();
     Ok(model)
@@ -181,7 +178,7 @@ pub(super) fn quantise(
 fn quantise_block(
     dense: &Block,
     block: &mut Block,
-    (index, types): (usize, &[BlockType; 7]),
+    (index, types): (usize, &[Way; 7]),
     [ahead, behind]: [&mut Stream<'_>; 2],
     manner: &Manner,
     work: Work<'_>,
@@ -235,23 +232,29 @@ fn step(
     inputs: &[f32],
     drift: &[f32],
     projections: &[Projection],
-    types: &[BlockType; 7],
+    types: &[Way; 7],
     manner: &Manner,
     pool: &Pool,
 ) -> Result<(), Error> {
     let fails = |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
+    let encoded = |projection: Projection| match types[projection_index(projection)] {
+        Way::Encoded(ty) => Some(ty),
+        Way::AsRead(_) => None,
+    };
+    if projections.iter().all(|&projection| encoded(projection).is_none()) {
+        return Ok(());
+    }
     let sizes = projections.iter().find_map(|&p| block.linear(p).map(|linear| [linear.inputs(), linear.outputs()]));
     let Some([n, outputs]) = sizes else { return Ok(()) };
     let (moments, cross) = moments(inputs, n, drift, if writes { outputs } else { n }, pool);
     let form = Form::new(&moments, n, manner.damping).map_err(fails)?;
     for &projection in projections {
-        let Some(linear) = block.linear_mut(projection) else { continue };
+        let (Some(linear), Some(ty)) = (block.linear_mut(projection), encoded(projection)) else { continue };
         let mut target = linear.to_matrix();
         if manner.correction > 0.0 {
             towards(&mut target, &moments, &cross, writes, manner.correction_damping, manner.correction)
                 .map_err(fails)?;
         }
-        let ty = types[projection_index(projection)];
         linear.weight = encode(&form, ty, manner.effort, &target, pool).ok_or_else(does_not_fit)?.0;
     }
     Ok(())
@@ -265,7 +268,7 @@ pub(super) fn projection_index(projection: Projection) -> usize {
     Projection::ALL.iter().position(|&other| other == projection).unwrap_or(0)
 }
 
-fn does_not_fit() -> Error {
+pub(super) fn does_not_fit() -> Error {
     Error::Refused("a type was chosen whose blocks do not fit its rows; please report this".to_owned())
 }
 

@@ -1,6 +1,6 @@
 use super::*;
+use pare_kernels::blocks::BlockType;
 use pare_model::block::{Attention, Ffn, Mixer};
-use pare_model::site::Projection;
 
 const C: usize = 5;
 const D: usize = 2;
@@ -120,4 +120,74 @@ fn a_weight_that_is_no_number_is_refused() {
     block.linear_mut(Projection::Up).unwrap().weight = Arc::new(Dense(matrix));
     let error = rewrite(&mut block, 7, [SplitMix64::new(0), SplitMix64::new(0)]).unwrap_err().to_string();
     assert!(error.contains("block 7") && error.contains("NaN"), "{error}");
+}
+
+#[test]
+fn the_step_by_hand() {
+    assert_eq!(step(&[0.5, -1.0, 0.5, 2.0, 1.25]), 0.75);
+    assert_eq!(step(&[3.0; 4]), 0.0);
+    assert_eq!(step(&[0.0, -0.0]), 0.0);
+}
+
+const ROWS: usize = 48;
+const COLS: usize = 512;
+
+/// A matrix of sums of four uniform numbers, nearly normal, rounded to `ty`.
+fn quantised(ty: BlockType, rng: &mut SplitMix64) -> Arc<dyn Weight> {
+    let mut bytes = vec![0; ROWS * COLS / ty.values_per_block() * ty.bytes_per_block()];
+    ty.encode(&random(rng), &mut bytes);
+    let mut values = vec![0.0; ROWS * COLS];
+    ty.decode(&bytes, &mut values);
+    Arc::new(Dense(Matrix::from_vec(ROWS, COLS, values)))
+}
+
+fn random(rng: &mut SplitMix64) -> Vec<f32> {
+    (0..ROWS * COLS).map(|_| (0..4).map(|_| rng.unit() - 0.5).sum::<f64>() as f32).collect()
+}
+
+/// Squared error of `ty` over the squared spread of the runs of 32: what a uniform grid loses depends on nothing else.
+fn loss(ty: BlockType, values: &[f32]) -> f64 {
+    let (mut bytes, mut back) =
+        (vec![0; values.len() / ty.values_per_block() * ty.bytes_per_block()], vec![0.0; values.len()]);
+    ty.encode(values, &mut bytes);
+    ty.decode(&bytes, &mut back);
+    let off: f64 = values.iter().zip(&back).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    let spread = |run: &[f32]| {
+        let (low, high) = run.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+        f64::from(high - low).powi(2)
+    };
+    off / values.chunks(32).map(spread).sum::<f64>()
+}
+
+#[test]
+fn no_quantiser_has_the_old_grids_advantage() {
+    let mut rng = SplitMix64::new(11);
+    let fresh = random(&mut rng);
+    let site = Site::new(0, Point::FfnIn);
+    for old in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q8_0, BlockType::Q4K, BlockType::Q6K] {
+        let before = quantised(old, &mut rng);
+        let after = Linear::new(dithered(&before, site, SplitMix64::new(3)).unwrap()).to_matrix();
+        let before = Linear::new(before).to_matrix();
+        assert!(loss(old, before.data()) < 0.1 * loss(old, &fresh), "{} is on its own grid", old.name());
+        for ty in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_1, BlockType::Q8_0, BlockType::Q4K, BlockType::Q6K] {
+            let (found, expected) = (loss(ty, after.data()), loss(ty, &fresh));
+            let ratio = found / expected;
+            assert!((0.93..1.08).contains(&ratio), "{} after {}: {ratio}", ty.name(), old.name());
+        }
+    }
+}
+
+#[test]
+fn every_matrix_moves_by_less_than_a_step_and_by_its_own_noise() {
+    let before = quantised(BlockType::Q8_0, &mut SplitMix64::new(5));
+    let site = Site::new(0, Point::FfnIn);
+    let noise = |seed| {
+        let after = Linear::new(dithered(&before, site, SplitMix64::new(seed)).unwrap()).to_matrix();
+        let before = Linear::new(Arc::clone(&before)).to_matrix();
+        after.data().iter().zip(before.data()).map(|(a, b)| a - b).collect::<Vec<f32>>()
+    };
+    let (one, other) = (noise(1), noise(2));
+    assert_eq!(one, noise(1));
+    assert!(one.iter().zip(&other).filter(|(a, b)| a == b).count() < 5);
+    assert!(one.iter().filter(|off| **off == 0.0).count() < 5);
 }
