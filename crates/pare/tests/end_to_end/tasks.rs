@@ -53,8 +53,8 @@ fn choices_are_weighed_by_their_logits() {
 fn exact_answers_are_what_greedy_decoding_writes() {
     let tiny = Tiny::new();
     let held_out = tiny.write("b.txt", story(900, 2));
-    let written = pare(["run", &tiny.name(), "a b", "-n", "20"]).succeeds();
-    let line = written.trim_start().lines().next().unwrap_or("").trim().to_owned();
+    let written = pare(["run", &tiny.name(), "a b", "-n", "20", "--json"]).json();
+    let line = written["text"].as_str().unwrap().trim_start().lines().next().unwrap_or("").trim().to_owned();
     let rows = [json!({ "prompt": "a b", "answer": "zzz" }), json!({ "prompt": "a b", "answer": "q" })];
     let file = tiny.write("tasks.jsonl", rows.map(|row| format!("{row}\n")).concat());
     let found = eval(&tiny, &["--held-out", &held_out, "--tasks", &file]);
