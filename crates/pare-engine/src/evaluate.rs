@@ -80,7 +80,8 @@ pub fn on_text(models: &[&Model], windows: &[Window<'_>], work: Work<'_>) -> Res
             for (runner, caches) in runners.iter_mut().zip(&mut caches) {
                 runner.hidden(part, &segment, caches, None);
             }
-            let rows: Vec<usize> = (0..part.len()).filter(|row| (counted_from..tokens.len()).contains(&(start + row + 1))).collect();
+            let rows: Vec<usize> =
+                (0..part.len()).filter(|row| (counted_from..tokens.len()).contains(&(start + row + 1))).collect();
             for rows in rows.chunks(ROWS) {
                 work.interrupt.check()?;
                 let mut reference: Option<&[f32]> = None;
@@ -118,7 +119,8 @@ mod tests {
         // Begins at 0, 3, 6, ...: the first window counts 1..8, each later one the 3 new tokens, the last one what is left.
         let found = strided(&tokens, 8, 3);
         assert_eq!(counted(&found), [(0, 1), (3, 5), (6, 5), (9, 5), (12, 5), (15, 5)]);
-        let predicted: Vec<u32> = found.iter().flat_map(|window| &window.tokens[window.counted_from..]).copied().collect();
+        let predicted: Vec<u32> =
+            found.iter().flat_map(|window| &window.tokens[window.counted_from..]).copied().collect();
         assert_eq!(predicted, (1..23).collect::<Vec<u32>>());
         assert_eq!(found.last().map(|window| window.tokens.len()), Some(8));
     }

@@ -14,7 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// The peers that are known, as on the command line.
-const KNOWN: &str = "llama.cpp=PATH, where PATH is llama-bench or the folder that holds it, or pare=PATH of another build of pare";
+const KNOWN: &str =
+    "llama.cpp=PATH, where PATH is llama-bench or the folder that holds it, or pare=PATH of another build of pare";
 /// Most bytes that are read of what a peer prints.
 const MOST_OUTPUT: u64 = 16 << 20;
 /// Characters of a peer's last words that an error quotes.
@@ -254,7 +255,11 @@ fn json<T: serde::de::DeserializeOwned>(stdout: &[u8], what: &str) -> Result<T, 
 
 /// Tokens per second as printed, where they are a speed.
 fn speed(tok_s: f64, what: impl Fn() -> String) -> Result<f64, String> {
-    if tok_s.is_finite() && tok_s > 0.0 { Ok(tok_s) } else { Err(format!("printed {tok_s} tokens per second as {}", what())) }
+    if tok_s.is_finite() && tok_s > 0.0 {
+        Ok(tok_s)
+    } else {
+        Err(format!("printed {tok_s} tokens per second as {}", what()))
+    }
 }
 
 /// The end of what a program wrote to its error stream.

@@ -66,18 +66,26 @@ fn task(line: &str, place: &str) -> Result<Task, String> {
         None => match answer.as_str().filter(|text| !text.trim().is_empty()) {
             Some(text) if !text.trim().contains('\n') => Answer::Exact(text.to_owned()),
             Some(_) => return Err("field \"answer\" has more than one line".to_owned()),
-            None => return Err("field \"answer\": expected a text that is not empty, or an index beside \"choices\"".to_owned()),
+            None => {
+                return Err(
+                    "field \"answer\": expected a text that is not empty, or an index beside \"choices\"".to_owned()
+                );
+            }
         },
         Some(choices) => {
             let choices: Option<Vec<String>> = choices.as_array().and_then(|choices| {
-                choices.iter().map(|choice| choice.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect()
+                choices
+                    .iter()
+                    .map(|choice| choice.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+                    .collect()
             });
             let choices = choices.filter(|choices| (2..=MOST_CHOICES).contains(&choices.len())).ok_or_else(|| {
                 format!("field \"choices\": expected a list of 2 to {MOST_CHOICES} texts, none of them empty")
             })?;
             let count = choices.len();
             let right = answer.as_u64().and_then(|right| usize::try_from(right).ok()).filter(|&right| right < count);
-            let right = right.ok_or_else(|| format!("field \"answer\": found {answer}, expected 0 to {}", count - 1))?;
+            let right =
+                right.ok_or_else(|| format!("field \"answer\": found {answer}, expected 0 to {}", count - 1))?;
             Answer::Choice { choices, right }
         }
     };

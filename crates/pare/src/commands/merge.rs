@@ -125,7 +125,15 @@ fn figures(
         .map(|((label, role, bytes), model)| Entry { label, role, model, bytes, as_stored: false })
         .collect();
     let context = window(&arguments.texts, first);
-    let measures = Measures { text, context, stride: None, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false };
+    let measures = Measures {
+        text,
+        context,
+        stride: None,
+        probes: None,
+        speed: false,
+        pack: PackAs::Exact,
+        text_as_packed: false,
+    };
     Ok(verify(&entries, &measures, work)?)
 }
 

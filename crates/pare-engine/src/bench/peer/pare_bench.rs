@@ -37,7 +37,16 @@ pub(super) fn ask(command: &mut Command, file: &Path, sizes: &Sizes, threads: us
     let contexts: Vec<String> = sizes.contexts.iter().map(usize::to_string).collect();
     // A context in which nothing is decoded is left out by the program itself; it needs one all the same.
     let contexts = if contexts.is_empty() { "0".to_owned() } else { contexts.join(",") };
-    command.args(["--contexts", &contexts, "--weights", weights, "--threads", &threads.to_string(), "--quiet", "--json"]);
+    command.args([
+        "--contexts",
+        &contexts,
+        "--weights",
+        weights,
+        "--threads",
+        &threads.to_string(),
+        "--quiet",
+        "--json",
+    ]);
 }
 
 pub(super) fn read(stdout: &[u8], sizes: &Sizes) -> Result<(Turn, Build), String> {
@@ -77,7 +86,8 @@ mod tests {
                 spread(3.5),
                 spread(4.0)
             );
-            let model = format!("{{\"prefill_tok_s\": {}, \"decode\": {decode}, \"weights\": \"q4_1\"}}", spread(100.25));
+            let model =
+                format!("{{\"prefill_tok_s\": {}, \"decode\": {decode}, \"weights\": \"q4_1\"}}", spread(100.25));
             format!("{{\"pare_version\": \"9.9.9\", \"models\": [{}]}}", vec![model; models].join(","))
         };
         let (turn, build) = read_text(&text(1), &[0, 16]).unwrap();
