@@ -16,6 +16,7 @@ pub mod generate;
 pub mod hub;
 pub mod inspect;
 pub mod job;
+mod likelihood;
 pub mod merging;
 pub mod observe;
 #[cfg(feature = "hub")]
@@ -29,6 +30,7 @@ pub mod report;
 pub mod rewriting;
 pub mod shrink;
 pub mod speed;
+pub mod tasks;
 pub mod text;
 pub mod verify;
 pub mod write;

@@ -1,12 +1,11 @@
 //! Running the generated probes on a model.
 
-use crate::progress::{Interrupted, Work};
+use crate::likelihood::{Continuation, score};
+use crate::progress::Work;
 use pare_format::tokenizer::Tokenizer;
-use pare_methods::metric::perplexity::surprise;
 use pare_methods::metric::probes::{Probe, Task};
-use pare_model::forward::{KvCache, Runner, Segment};
+use pare_model::forward::Runner;
 use pare_model::model::Model;
-use pare_model::sample::argmax;
 use std::collections::BTreeMap;
 
 /// How many tasks of each probe, and from which seed.
@@ -41,9 +40,10 @@ fn encode(tokenizer: &Tokenizer, task: &Task) -> Result<Encoded, pare_format::Fo
 /// Runs every probe.
 ///
 /// # Errors
-/// A text that the tokenizer refuses; [`Interrupted`] when the user stops it.
+/// A text that the tokenizer refuses; [`Interrupted`](crate::progress::Interrupted) when the user stops it.
 pub fn run(model: &Model, tokenizer: &Tokenizer, series: Series, work: Work<'_>) -> Result<Accuracies, crate::Error> {
     let mut accuracies = Accuracies::new();
+    let mut runner = Runner::new(model, work.pool);
     work.progress.begin("probing", (Probe::ALL.len() * series.tasks) as u64);
     for probe in Probe::ALL {
         let tasks = (0..series.tasks)
@@ -53,7 +53,7 @@ pub fn run(model: &Model, tokenizer: &Tokenizer, series: Series, work: Work<'_>)
         let mut generated = 0;
         for task in &tasks {
             work.interrupt.check()?;
-            let (by_likelihood, by_generation) = answer(model, task, work)?;
+            let (by_likelihood, by_generation) = answer(&mut runner, task);
             likely += usize::from(by_likelihood);
             generated += usize::from(by_generation);
             work.progress.advance(1, probe.name());
@@ -67,36 +67,12 @@ pub fn run(model: &Model, tokenizer: &Tokenizer, series: Series, work: Work<'_>)
 }
 
 /// Whether the right answer is the most likely, and whether greedy decoding writes it.
-fn answer(model: &Model, task: &Encoded, work: Work<'_>) -> Result<(bool, bool), Interrupted> {
-    let longest = task.answers.iter().map(Vec::len).max().unwrap_or(0);
-    let start = task.prompt.len();
-    let mut caches = [KvCache::new(model, start + longest)];
-    let mut runner = Runner::new(model, work.pool);
-    runner.hidden(&task.prompt, &[Segment { sequence: 0, start: 0, len: start }], &mut caches, None);
-    let after_prompt = runner.logits(&[start - 1]).to_vec();
-    let vocab = model.architecture.vocab;
-
-    let mut best: Option<(usize, f64)> = None;
-    let mut greedy_is_right = false;
-    for (index, answer) in task.answers.iter().enumerate() {
-        // Greedy decoding writes the answer exactly when each of its tokens is the most likely one after the tokens before.
-        let mut greedy = argmax(&after_prompt) == answer[0] as usize;
-        let mut nats = surprise(&after_prompt, answer[0]);
-        if answer.len() > 1 {
-            let fed = &answer[..answer.len() - 1];
-            runner.hidden(fed, &[Segment { sequence: 0, start, len: fed.len() }], &mut caches, None);
-            let rows: Vec<usize> = (0..fed.len()).collect();
-            for (logits, &next) in runner.logits(&rows).chunks_exact(vocab).zip(&answer[1..]) {
-                nats += surprise(logits, next);
-                greedy &= argmax(logits) == next as usize;
-            }
-        }
-        if best.is_none_or(|(_, least)| nats < least) {
-            best = Some((index, nats));
-        }
-        if index == 0 {
-            greedy_is_right = greedy;
-        }
-    }
-    Ok((best.is_some_and(|(index, _)| index == 0), greedy_is_right))
+fn answer(runner: &mut Runner<'_>, task: &Encoded) -> (bool, bool) {
+    let continuation = |answer: &Vec<u32>| {
+        let tokens = [&task.prompt[..], answer].concat();
+        Continuation { tokens, given: task.prompt.len() }
+    };
+    let scored = score(runner, &task.answers.iter().map(continuation).collect::<Vec<_>>());
+    let [right, wrong @ ..] = &scored[..] else { return (false, false) };
+    (wrong.iter().all(|wrong| right.nats <= wrong.nats), right.is_greedy)
 }

@@ -216,6 +216,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
         speed: true,
         pack: packed_as(made.dtype),
         text_as_packed: false,
+        stride: None,
     };
     let figures = verify(&entries, &measures, work)?;
     let own = if job.write_as.is_own() { PackAs::Stored } else { PackAs::Exact };

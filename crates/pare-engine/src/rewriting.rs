@@ -250,7 +250,9 @@ fn cut(sequences: &[Vec<u32>], vocab: usize) -> Vec<Vec<u32>> {
     let most = DIVERGENCE_LOGITS / DIVERGENCE_SEQUENCES / vocab.max(1);
     let tokens = DIVERGENCE_TOKENS.min(most).max(2);
     let long = sequences.iter().filter(|sequence| sequence.len() > 1).take(DIVERGENCE_SEQUENCES);
-    long.flat_map(|sequence| windows(sequence, tokens, Some(1))).map(<[u32]>::to_vec).collect()
+    long.flat_map(|sequence| windows(sequence, tokens).into_iter().take(1))
+        .map(|window| window.tokens.to_vec())
+        .collect()
 }
 
 /// Sequences of the same lengths whose tokens are the numbers of the rows, one after the other.

@@ -1,5 +1,6 @@
 //! Text to calibrate on and text to verify on: written by the model itself, or from a file; never the same.
 
+use crate::bundle::Bundle;
 use crate::generate::write_sequences;
 use crate::progress::Work;
 use crate::{Error, cache};
@@ -92,6 +93,19 @@ impl Text {
         let count = sequences.min(windows.len());
         let picked = (0..count).map(|index| windows[index * windows.len() / count].to_vec()).collect();
         Ok(Self { sequences: picked, origin: format!("{count} x {length} tokens of {}", path.display()) })
+    }
+
+    /// All tokens of a text file as one sequence, beginning as a prompt of `bundle` does: what papers measure perplexity on.
+    ///
+    /// # Errors
+    /// As [`Text::from_file`]; fewer than two tokens.
+    pub fn whole_file(path: &Path, bundle: &Bundle) -> Result<Self, Error> {
+        let tokens = bundle.prompt(&read_text(path)?, false)?;
+        let (found, file) = (tokens.len(), path.display());
+        if found < 2 {
+            return Err(Error::Text(format!("{file}: {found} token: nothing to predict; give more text")));
+        }
+        Ok(Self { sequences: vec![tokens], origin: format!("all {found} tokens of {file}") })
     }
 
     /// Refuses a verification text that shares a run of [`OVERLAP`] tokens with this calibration text, or a whole window when windows are

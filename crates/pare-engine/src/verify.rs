@@ -1,6 +1,6 @@
 //! Verifying: every figure of every model on the same text, the same tasks, in one run.
 
-use crate::evaluate::{on_text, windows};
+use crate::evaluate::{Window, on_text, strided, windows};
 use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::report::{Figures, Role};
@@ -32,6 +32,8 @@ pub struct Measures<'a> {
     pub text: &'a Text,
     /// Window of the perplexity, in tokens.
     pub context: usize,
+    /// Tokens from the begin of one window to the next, where windows overlap; without it they stand side by side.
+    pub stride: Option<usize>,
     /// Probes; none are run without.
     pub probes: Option<(&'a Tokenizer, Series)>,
     /// Whether speed is measured.
@@ -42,14 +44,24 @@ pub struct Measures<'a> {
     pub text_as_packed: bool,
 }
 
+impl<'a> Measures<'a> {
+    /// What the text alone says, of values as they are: no probes, no speed.
+    pub fn of_text(text: &'a Text, context: usize) -> Self {
+        Self { text, context, stride: None, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false }
+    }
+}
+
 /// Figures of all entries. The first entry is the reference of ratios and divergences.
 ///
 /// # Errors
 /// A text without a whole window; the user stops it.
 pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
     let models: Vec<&Model> = entries.iter().map(|entry| entry.model).collect();
-    let cut: Vec<&[u32]> =
-        measures.text.sequences.iter().flat_map(|sequence| windows(sequence, measures.context, None)).collect();
+    let cut = |sequence| match measures.stride {
+        Some(stride) => strided(sequence, measures.context, stride),
+        None => windows(sequence, measures.context),
+    };
+    let cut: Vec<Window<'_>> = measures.text.sequences.iter().flat_map(|sequence| cut(sequence)).collect();
     if cut.is_empty() {
         return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
     }

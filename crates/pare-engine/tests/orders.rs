@@ -7,7 +7,7 @@
 
 use crate::tiny::work;
 use pare_engine::built_in;
-use pare_engine::evaluate::on_text;
+use pare_engine::evaluate::{Window, on_text};
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, Shrunk, shrink};
 use pare_engine::text::{Amount, Purpose, Text};
@@ -59,7 +59,7 @@ fn made_on(calibration: &Text, keep: f64, stages: &str) -> Made {
     let calibration = &calibration.sequences;
     let request = Request { recipe: &recipe, keep, calibration, seed: 0, bias_allowed: &|_| true, job: None };
     let shrunk = shrink(&bench.model, &request, work(&pool)).unwrap();
-    let windows: Vec<&[u32]> = bench.verification.sequences.iter().map(Vec::as_slice).collect();
+    let windows: Vec<Window<'_>> = bench.verification.sequences.iter().map(|text| text[..].into()).collect();
     let figures = on_text(&[&bench.model, &shrunk.model], &windows, work(&pool)).unwrap();
     let divergence = figures[1].divergence.mean().unwrap();
     let perplexity = figures[1].perplexity.value().unwrap();
@@ -163,7 +163,7 @@ fn wrappers_close_a_good_part_of_the_gap_that_a_pattern_leaves() {
     // A quarter of the recipe's rounds.
     let encode = "[[encode]]\nmethod = \"armor\"\nwith = { iterations = 5 }";
     let armor = made(0.5, encode);
-    let windows: Vec<&[u32]> = BENCH.verification.sequences.iter().map(Vec::as_slice).collect();
+    let windows: Vec<Window<'_>> = BENCH.verification.sequences.iter().map(|text| text[..].into()).collect();
     let dense = on_text(&[&BENCH.model], &windows, work(&Pool::new(default_threads()))).unwrap();
     let dense = dense[0].perplexity.value().unwrap();
     let (left, whole) = (armor.perplexity - dense, WANDA_2_OF_4.perplexity - dense);

@@ -250,6 +250,17 @@ pub(crate) struct Eval {
     /// Do not measure speed
     #[arg(long)]
     pub(crate) no_speed: bool,
+    /// Measure on all of --held-out, cut into windows of --context tokens, as papers do (2048, on WikiText-2 or C4): --windows does not
+    /// count, and the text begins as a prompt does
+    #[arg(long, requires = "held_out")]
+    pub(crate) whole_text: bool,
+    /// With --whole-text, begin a window every N tokens and count only what no window before it held, the end of the text included
+    #[arg(long, value_name = "N", requires = "whole_text", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) stride: Option<u32>,
+    /// Answer the tasks of a file as well, one JSON object a line: {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": 1} by
+    /// likelihood, {"prompt": "2 + 2 =", "answer": "4"} by greedy decoding up to the end of the line
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) tasks: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) weights: Weights,
     #[command(flatten)]
@@ -388,11 +399,12 @@ pub(crate) struct Bench {
     pub(crate) contexts: Vec<u32>,
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// Measure another program in turn: llama.cpp=PATH of llama-bench or of its folder
+    /// Measure another program in turn: llama.cpp=PATH of llama-bench or of its folder, or pare=PATH of another build of pare
     #[arg(long, value_name = "NAME=PATH")]
     pub(crate) peer: Option<String>,
-    /// What the peer reads where MODEL is not a GGUF file: one for each model, in order, or one for all
-    #[arg(long, value_name = "FILE.gguf", requires = "peer")]
+    /// What the peer reads instead of MODEL (llama.cpp needs it where MODEL is not a GGUF file): one for each model, in order, or one
+    /// for all
+    #[arg(long, value_name = "MODEL", requires = "peer")]
     pub(crate) peer_model: Vec<PathBuf>,
     /// Keep JSON and a table in DIR/DATE-MACHINE/
     #[arg(long, value_name = "DIR")]

@@ -169,7 +169,7 @@ impl PeerFigures {
                 .collect(),
         };
         let program = peer.program.display().to_string();
-        Self { name: peer.name.to_owned(), program, runs: builds.iter().zip(runs).zip(turns).map(run).collect() }
+        Self { name: peer.name().to_owned(), program, runs: builds.iter().zip(runs).zip(turns).map(run).collect() }
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn ratios(
     let Some(rival) = rival else { return ratios };
     for ((entry, turns), file) in models().zip(&rival.files) {
         if let Some(((_, sizes), peer_turns)) = runs.iter().zip(peer_turns).find(|(run, _)| run.0 == file) {
-            let label = format!("{} {}", rival.peer.name, file_name(file));
+            let label = format!("{} {}", rival.peer.name(), file_name(file));
             ratios.push(ratio((&entry.label, &entry.sizes, turns), (&label, sizes, peer_turns)));
         }
     }

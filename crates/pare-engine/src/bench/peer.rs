@@ -1,4 +1,7 @@
-//! Another program that is measured in turn with ours: `llama-bench` of llama.cpp, as a child process.
+//! Another program that is measured in turn with ours, as a child process: `llama-bench` of llama.cpp, or another build of pare.
+
+mod llama_bench;
+mod pare_bench;
 
 use super::measure::{Sizes, Turn};
 use crate::progress::{Interrupt, Interrupted};
@@ -11,9 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// The peers that are known, as on the command line.
-const KNOWN: &str = "llama.cpp=PATH, where PATH is llama-bench or the folder that holds it";
-/// Name of the program in a folder.
-const PROGRAM: &str = "llama-bench";
+const KNOWN: &str =
+    "llama.cpp=PATH, where PATH is llama-bench or the folder that holds it, or pare=PATH of another build of pare";
 /// Most bytes that are read of what a peer prints.
 const MOST_OUTPUT: u64 = 16 << 20;
 /// Characters of a peer's last words that an error quotes.
@@ -21,22 +23,31 @@ const QUOTED: usize = 600;
 /// Between two looks at a running child: short beside a test, long beside what a look costs.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Who made the program, which decides how it is asked and what it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    LlamaCpp,
+    Pare,
+}
+
 /// A program that measures the same as we do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name: `llama.cpp`.
-    pub name: &'static str,
+    kind: Kind,
     /// The program, as it was named.
     pub program: PathBuf,
+    /// How another pare runs the weights: the value of its `--weights`.
+    weights: String,
 }
 
 /// Which build of a peer ran, as it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// Commit.
+    /// Commit of llama.cpp, version of pare.
     pub build_commit: String,
-    /// Number of the build.
-    pub build_number: u64,
+    /// Number of the build; pare has none.
+    #[serde(default)]
+    pub build_number: Option<u64>,
     /// What computed: `CPU`, or more than that.
     #[serde(default)]
     pub backends: String,
@@ -45,38 +56,33 @@ pub struct Build {
     pub type_k: String,
 }
 
-/// One test of llama-bench's JSON.
-#[derive(Deserialize)]
-struct Test {
-    #[serde(flatten)]
-    build: Build,
-    n_prompt: usize,
-    n_gen: usize,
-    #[serde(default)]
-    n_depth: usize,
-    avg_ts: f64,
-}
-
 impl Peer {
-    /// Reads `NAME=PATH`.
+    /// Reads `NAME=PATH`. `weights` is what another pare is given as `--weights`.
     ///
     /// # Errors
     /// A name that is not known, a path that leads to no program.
-    pub fn parse(option: &str) -> Result<Self, Error> {
+    pub fn parse(option: &str, weights: &str) -> Result<Self, Error> {
         let refused = |why: String| Err(Error::Refused(format!("--peer {option}: {why}")));
         let Some((name, path)) = option.split_once('=') else { return refused(format!("expected {KNOWN}")) };
-        if name != "llama.cpp" {
-            return refused(format!("no peer is called {name:?}; expected {KNOWN}"));
-        }
+        let kind = match name {
+            "llama.cpp" => Kind::LlamaCpp,
+            "pare" => Kind::Pare,
+            _ => return refused(format!("no peer is called {name:?}; expected {KNOWN}")),
+        };
         let given = Path::new(path);
-        let program = if given.is_dir() { given.join(PROGRAM) } else { given.to_owned() };
+        let program = if given.is_dir() { given.join(kind.program()) } else { given.to_owned() };
         if !program.is_file() {
             return refused(format!("{} is no file; expected {KNOWN}", program.display()));
         }
         if !is_executable(&program) {
             return refused(format!("{} is no program that can be run; expected {KNOWN}", program.display()));
         }
-        Ok(Self { name: "llama.cpp", program })
+        Ok(Self { kind, program, weights: weights.to_owned() })
+    }
+
+    /// Its name, as on the command line.
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
     }
 
     /// The file that this peer reads for each model: those of `given` (one for each, or one for all), else the model's own GGUF file.
@@ -85,7 +91,7 @@ impl Peer {
     /// Too few or too many files, a file that is no GGUF, a model that is no GGUF file where none is given.
     pub fn files(&self, models: &[String], given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         for file in given {
-            if !bundle::is_gguf(file) {
+            if self.kind == Kind::LlamaCpp && !bundle::is_gguf(file) {
                 return Err(Error::Refused(format!("--peer-model {}: is not a GGUF file", file.display())));
             }
         }
@@ -102,10 +108,14 @@ impl Peer {
     }
 
     fn own_file(&self, model: &str) -> Result<PathBuf, Error> {
-        bundle::gguf_file(model)?.ok_or_else(|| {
+        let file = bundle::gguf_file(model)?;
+        if self.kind == Kind::Pare {
+            return Ok(file.unwrap_or_else(|| PathBuf::from(model)));
+        }
+        file.ok_or_else(|| {
             Error::Refused(format!(
                 "{model}: is not a GGUF file, which is all that {} reads; give it the same model with --peer-model FILE.gguf",
-                self.name
+                self.name()
             ))
         })
     }
@@ -123,17 +133,19 @@ impl Peer {
     ) -> Result<(Turn, Build), Error> {
         // A name without a folder would be looked for among the programs of the system.
         let mut command = Command::new(std::path::absolute(&self.program).unwrap_or(self.program.clone()));
-        command.arg("-m").arg(file);
-        command.args(["-t", &threads.to_string(), "-p", &sizes.prompt.to_string(), "-n", &sizes.tokens.to_string()]);
-        // The prompt is measured after 0 tokens, whether or not decoding is.
-        let depths: Vec<String> = depths(sizes).iter().map(usize::to_string).collect();
-        command.args(["-d", &depths.join(","), "-r", "1", "-o", "json"]);
+        match self.kind {
+            Kind::LlamaCpp => llama_bench::ask(&mut command, file, sizes, threads),
+            Kind::Pare => pare_bench::ask(&mut command, file, sizes, threads, &self.weights),
+        }
         let said = run(command, interrupt).map_err(|failure| self.failed(file, failure))?;
         if !said.status.success() {
             let why = format!("{}; it said: {}", said.status, last_words(&said.stderr));
             return Err(self.failed(file, Failure::Why(why)));
         }
-        let read = tests(&said.stdout).and_then(|tests| turn_of(&tests, sizes));
+        let read = match self.kind {
+            Kind::LlamaCpp => llama_bench::read(&said.stdout, sizes),
+            Kind::Pare => pare_bench::read(&said.stdout, sizes),
+        };
         read.map_err(|why| {
             let why = format!("{why}; it said: {}", last_words(&said.stderr));
             self.failed(file, Failure::Why(why))
@@ -150,13 +162,21 @@ impl Peer {
     }
 }
 
-/// Contexts that the peer is asked for: ours, and 0 for the prompt.
-fn depths(sizes: &Sizes) -> Vec<usize> {
-    let mut depths = sizes.contexts.clone();
-    depths.push(0);
-    depths.sort_unstable();
-    depths.dedup();
-    depths
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "llama.cpp",
+            Self::Pare => "pare",
+        }
+    }
+
+    /// Name of the program in a folder.
+    fn program(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "llama-bench",
+            Self::Pare => "pare",
+        }
+    }
 }
 
 enum Failure {
@@ -224,29 +244,22 @@ fn received(stream: &Receiver<Vec<u8>>) -> Vec<u8> {
     stream.recv_timeout(Duration::from_secs(5)).unwrap_or_default()
 }
 
-fn tests(stdout: &[u8]) -> Result<Vec<Test>, String> {
+/// The JSON that a program printed, or how its output begins instead.
+fn json<T: serde::de::DeserializeOwned>(stdout: &[u8], what: &str) -> Result<T, String> {
     let shown = || {
         let start: String = String::from_utf8_lossy(stdout).trim().chars().take(80).collect();
         if start.is_empty() { "nothing".to_owned() } else { format!("{start:?}") }
     };
-    serde_json::from_slice(stdout).map_err(|error| format!("printed no JSON of tests ({error}), but {}", shown()))
+    serde_json::from_slice(stdout).map_err(|error| format!("printed no JSON of {what} ({error}), but {}", shown()))
 }
 
-/// What we asked for, among the tests that were made.
-fn turn_of(tests: &[Test], sizes: &Sizes) -> Result<(Turn, Build), String> {
-    let find = |prompt: usize, tokens: usize, depth: usize| {
-        let wanted = |test: &&Test| (test.n_prompt, test.n_gen, test.n_depth) == (prompt, tokens, depth);
-        let what = || format!("the test of {prompt} prompt tokens and {tokens} decoded ones after {depth}");
-        let test = tests.iter().find(wanted).ok_or_else(|| format!("did not print {}", what()))?;
-        if !(test.avg_ts.is_finite() && test.avg_ts > 0.0) {
-            return Err(format!("printed {} tokens per second as avg_ts of {}", test.avg_ts, what()));
-        }
-        Ok(test)
-    };
-    let prompt = find(sizes.prompt, 0, 0)?;
-    let decode: Result<Vec<f64>, String> =
-        sizes.contexts.iter().map(|&context| Ok(find(0, sizes.tokens, context)?.avg_ts)).collect();
-    Ok((Turn { prefill_tok_s: prompt.avg_ts, decode_tok_s: decode? }, prompt.build.clone()))
+/// Tokens per second as printed, where they are a speed.
+fn speed(tok_s: f64, what: impl Fn() -> String) -> Result<f64, String> {
+    if tok_s.is_finite() && tok_s > 0.0 {
+        Ok(tok_s)
+    } else {
+        Err(format!("printed {tok_s} tokens per second as {}", what()))
+    }
 }
 
 /// The end of what a program wrote to its error stream.
@@ -270,47 +283,8 @@ fn is_executable(_: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests_of_parsing {
+mod tests {
     use super::*;
-
-    fn sizes(contexts: &[usize]) -> Sizes {
-        Sizes { prompt: 8, tokens: 4, contexts: contexts.to_vec() }
-    }
-
-    fn test(prompt: usize, tokens: usize, depth: usize, avg_ts: &str) -> String {
-        format!(
-            r#"{{"build_commit":"abc","build_number":7,"backends":"CPU","type_k":"f16","n_prompt":{prompt},"n_gen":{tokens},"n_depth":{depth},"avg_ts":{avg_ts},"samples_ns":[1]}}"#
-        )
-    }
-
-    fn read(parts: &[String], contexts: &[usize]) -> Result<(Turn, Build), String> {
-        tests(format!("[{}]", parts.join(",")).as_bytes()).and_then(|tests| turn_of(&tests, &sizes(contexts)))
-    }
-
-    #[test]
-    fn the_tests_asked_for_are_found_in_any_order() {
-        let all = [test(0, 4, 16, "3.5"), test(8, 0, 16, "80"), test(0, 4, 0, "4"), test(8, 0, 0, "100.25")];
-        let (turn, build) = read(&all, &[0, 16]).unwrap();
-        assert_eq!(turn, Turn { prefill_tok_s: 100.25, decode_tok_s: vec![4.0, 3.5] });
-        assert_eq!((build.build_commit.as_str(), build.build_number, build.backends.as_str()), ("abc", 7, "CPU"));
-        assert!(read(&all[..3], &[0]).unwrap_err().contains("did not print the test of 8 prompt tokens"));
-        assert!(read(&all, &[0, 32]).unwrap_err().contains("4 decoded ones after 32"));
-    }
-
-    #[test]
-    fn figures_that_are_none_are_refused() {
-        for bad in ["0", "-1", "1e999", "null", "\"fast\""] {
-            assert!(read(&[test(8, 0, 0, bad)], &[]).is_err(), "{bad}");
-        }
-        assert!(tests(b"").err().unwrap().contains("but nothing"));
-        assert!(tests(b"| model | size |").err().unwrap().contains("| model | size |"));
-    }
-
-    #[test]
-    fn the_prompt_is_always_measured_after_nothing() {
-        assert_eq!(depths(&sizes(&[16, 512])), [0, 16, 512]);
-        assert_eq!(depths(&sizes(&[0])), [0]);
-    }
 
     #[test]
     fn last_words_are_the_last_lines() {

@@ -7,7 +7,7 @@ use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
 use crate::bundle::Bundle;
-use crate::evaluate::{TextFigures, on_text, windows};
+use crate::evaluate::{TextFigures, Window, on_text, windows};
 use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
@@ -180,9 +180,9 @@ fn plain(request: &Request<'_>) -> String {
 }
 
 /// The windows of the held-out text.
-fn text<'a>(request: &Request<'a>) -> Result<Vec<&'a [u32]>, Error> {
+fn text<'a>(request: &Request<'a>) -> Result<Vec<Window<'a>>, Error> {
     let sequences = &request.verification.sequences;
-    let cut: Vec<&[u32]> = sequences.iter().flat_map(|sequence| windows(sequence, request.context, None)).collect();
+    let cut: Vec<Window<'_>> = sequences.iter().flat_map(|sequence| windows(sequence, request.context)).collect();
     if cut.is_empty() {
         return Err(Error::Text(format!("{}: too short to measure on", request.verification.origin)));
     }

@@ -48,9 +48,14 @@ pub(crate) fn run(arguments: &Bench, work: Work<'_>) -> Result<()> {
 
 fn rival(arguments: &Bench) -> Result<Option<Rival>> {
     let Some(option) = &arguments.peer else { return Ok(None) };
-    let peer = Peer::parse(option)?;
+    let peer = Peer::parse(option, &weights_name(arguments))?;
     let files = peer.files(&arguments.models, &arguments.peer_model)?;
     Ok(Some(Rival { peer, files }))
+}
+
+/// The value of `--weights`.
+fn weights_name(arguments: &Bench) -> String {
+    format!("{:?}", arguments.weights.packing).to_lowercase()
 }
 
 /// Everything as JSON, with what is needed to run it again.
@@ -68,7 +73,7 @@ fn record(arguments: &Bench, outcome: &Outcome) -> Result<Value> {
         "decoded_tokens": arguments.tokens,
         "contexts": arguments.contexts,
         "rounds": arguments.rounds,
-        "weights": format!("{:?}", arguments.weights.packing).to_lowercase(),
+        "weights": weights_name(arguments),
     });
     Ok(record)
 }

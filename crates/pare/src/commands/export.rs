@@ -13,7 +13,7 @@ use pare_engine::text::Text;
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{NewFile, refuse_inputs};
-use pare_model::model::{Model, PackAs};
+use pare_model::model::Model;
 use serde_json::json;
 use std::path::Path;
 
@@ -135,8 +135,7 @@ fn measured(path: &Path, reference: &Model, text: &Text, context: usize, work: W
     let written = Bundle::open(&path.display().to_string(), work)?;
     let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false };
     let entries = [entry("dense", Role::Dense, reference), entry("written", Role::Result, &written.model)];
-    let measures = Measures { text, context, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false };
-    Ok(verify(&entries, &measures, work)?.get(1).and_then(|figures| figures.kl_mean).unwrap_or(f64::NAN))
+    Ok(verify(&entries, &Measures::of_text(text, context), work)?.get(1).and_then(|figures| figures.kl_mean).unwrap_or(f64::NAN))
 }
 
 /// The choice as arguments for llama-quantize.

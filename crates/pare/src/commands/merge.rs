@@ -15,7 +15,6 @@ use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
 use pare_methods::merge::{ENTRIES, Entry as Method, find};
 use pare_methods::settings::Settings;
-use pare_model::model::PackAs;
 use serde_json::json;
 
 /// What every merge is measured beside.
@@ -116,17 +115,13 @@ fn lowest(merges: &[(&'static str, Joined)], text: &Text, context: usize, work: 
         .iter()
         .map(|(label, joined)| Entry { label, role: Role::Result, model: &joined.model, bytes: None, as_stored: false })
         .collect();
-    let figures = verify(&entries, &measures(text, context), work)?;
+    let figures = verify(&entries, &Measures::of_text(text, context), work)?;
     let perplexity = |at: &usize| figures.get(*at).map_or(f64::INFINITY, perplexity);
     Ok((0..merges.len()).min_by(|a, b| perplexity(a).total_cmp(&perplexity(b))).unwrap_or(0))
 }
 
 fn perplexity(figures: &Figures) -> f64 {
     figures.perplexity.filter(|value| value.is_finite()).unwrap_or(f64::INFINITY)
-}
-
-fn measures(text: &Text, context: usize) -> Measures<'_> {
-    Measures { text, context, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false }
 }
 
 /// Which merge has the lowest perplexity, whether it is the one that was written, and whether a model that went in is better still.
@@ -205,7 +200,7 @@ fn figures(
         .into_iter()
         .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false })
         .collect();
-    Ok(verify(&entries, &measures(text, window(&arguments.texts, first)), work)?)
+    Ok(verify(&entries, &Measures::of_text(text, window(&arguments.texts, first)), work)?)
 }
 
 /// What was matched and what was left of the error, in one line; nothing for a method that looks at no text.

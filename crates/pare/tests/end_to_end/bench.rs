@@ -134,6 +134,24 @@ fn a_peer_takes_its_turns() {
 }
 
 #[test]
+fn another_build_of_pare_is_a_peer() {
+    let tiny = Tiny::new();
+    let model = tiny.name();
+    let peer = format!("pare={}", env!("CARGO_BIN_EXE_pare"));
+    let found = bench(&[&model, "--json", "--peer", &peer, "--threads", "2"]).json();
+    let run = &found["peer"]["runs"][0];
+    assert_eq!(found["peer"]["name"], "pare");
+    assert_eq!((&run["build_commit"], &run["file"]), (&json!(env!("CARGO_PKG_VERSION")), &json!("model")));
+    assert!(is_spread(&run["prefill_tok_s"]) && is_spread(&run["decode"][1]["tok_s"]));
+    let ratio = &found["ratios"][0];
+    assert_eq!((&ratio["of"], &ratio["over"]), (&json!(model), &json!("pare model")));
+    assert!(is_spread(&ratio["prefill"]) && is_spread(&ratio["decode"][0]["ratio"]));
+
+    let text = bench(&[&model, "--peer", &peer, "--weights", "f16"]).succeeds();
+    assert!(text.contains(&format!("pare: version {}", env!("CARGO_PKG_VERSION"))), "{text}");
+}
+
+#[test]
 fn a_peer_that_fails_is_an_error_with_its_last_words() {
     let tiny = Tiny::new();
     let (model, file) = (tiny.name(), gguf(&tiny, "peer.gguf"));
@@ -193,7 +211,8 @@ fn what_cannot_be_measured_is_refused_before_the_work() {
         (&["--weights", "q4", &model], &["--weights", "exact"]),
         (&["--prompt", "65", &model], &["--prompt 65", "window holds 64"]),
         (&["nothing-here"], &["nothing-here", "no such model"]),
-        (&[&model, "--peer", "transformers=x"], &["transformers", "llama.cpp=PATH"]),
+        (&[&model, "--peer", "transformers=x"], &["transformers", "llama.cpp=PATH", "pare=PATH"]),
+        (&[&model, "--peer", &format!("pare={}", tiny.path("none"))], &["none", "no file"]),
         (&[&model, "--peer", "llama.cpp"], &["expected llama.cpp=PATH"]),
         (&[&model, "--peer", &missing], &["none", "no file"]),
         (&[&model, "--peer", &no_program], &["a.txt", "no program that can be run"]),

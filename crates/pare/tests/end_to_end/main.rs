@@ -19,5 +19,6 @@ mod refused_models;
 mod refused_requests;
 mod shrink;
 mod table;
+mod tasks;
 mod terminal;
 mod words;

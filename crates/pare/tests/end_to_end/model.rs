@@ -29,6 +29,22 @@ impl Tiny {
         tiny
     }
 
+    /// A llama of five random blocks whose widths are whole blocks of 32: every recipe finds something to do on it. C 64, F 64, context 64.
+    pub(crate) fn five_blocks() -> Self {
+        let tiny = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(tiny.model()).unwrap();
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 64,
+            "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+            "vocab_size": TOKENS, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "hidden_act": "silu", "tie_word_embeddings": true, "torch_dtype": "float32",
+        });
+        tiny.write("model/config.json", config.to_string());
+        tiny.write("model/model.safetensors", random_llama(5));
+        tiny.write("model/tokenizer.json", tokenizer(None).to_string());
+        tiny
+    }
+
     /// The model's directory.
     pub(crate) fn model(&self) -> PathBuf {
         self.folder.path().join("model")
@@ -62,6 +78,40 @@ impl Tiny {
         change(&mut bytes);
         fs::write(file, bytes).unwrap();
     }
+}
+
+/// Weights of [`Tiny::five_blocks`]: matrices of numbers that are spread evenly around 0, norms around 1.
+fn random_llama(blocks: usize) -> Vec<u8> {
+    let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![TOKENS as usize, 64])];
+    for block in 0..blocks {
+        for (name, shape) in [
+            ("input_layernorm", vec![64]),
+            ("self_attn.q_proj", vec![64, 64]),
+            ("self_attn.k_proj", vec![32, 64]),
+            ("self_attn.v_proj", vec![32, 64]),
+            ("self_attn.o_proj", vec![64, 64]),
+            ("post_attention_layernorm", vec![64]),
+            ("mlp.gate_proj", vec![64, 64]),
+            ("mlp.up_proj", vec![64, 64]),
+            ("mlp.down_proj", vec![64, 64]),
+        ] {
+            shapes.push((format!("model.layers.{block}.{name}.weight"), shape));
+        }
+    }
+    shapes.push(("model.norm.weight".to_owned(), vec![64]));
+    let (mut header, mut data, mut state) = (Map::new(), Vec::new(), 1u64);
+    for (name, shape) in shapes {
+        let begin = data.len();
+        for _ in 0..shape.iter().product::<usize>() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let unit = (state >> 40) as f32 / (1 << 24) as f32 - 0.5;
+            let value = if shape.len() == 1 { 1.0 + 0.2 * unit } else { 0.4 * unit };
+            data.extend(value.to_le_bytes());
+        }
+        header.insert(name, json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()] }));
+    }
+    let header = Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
 /// Where the bytes of a tensor begin in a safetensors file, and its length.

@@ -39,10 +39,12 @@ impl Table {
         if let Some(peer) = &outcome.peer {
             for run in &peer.runs {
                 let (build, file) = (&run.build, &run.file);
-                notes.push(format!(
-                    "{}: build {} ({}), backends {}, cache {}: {file}",
-                    peer.name, build.build_number, build.build_commit, build.backends, build.type_k
-                ));
+                let which = match build.build_number {
+                    Some(number) => format!("build {number} ({})", build.build_commit),
+                    None => format!("version {}", build.build_commit),
+                };
+                let cache = if build.type_k.is_empty() { String::new() } else { format!(", cache {}", build.type_k) };
+                notes.push(format!("{}: {which}, backends {}{cache}: {file}", peer.name, build.backends));
             }
         }
         Self { machine: machine(&outcome.machine), figures: figures(outcome), ratios: ratios(outcome), notes }
