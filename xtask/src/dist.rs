@@ -72,7 +72,8 @@ fn build(project: &Project, profile: &str) -> Result<PathBuf> {
     let fixed =
         ["build", "--locked", "--package", "pare-llm", "--features", "hub", "--target", host, "--profile", profile];
     // With a target of its own, the flag leaves build scripts and macros alone.
-    run(project.cargo(&fixed).env(flags, "-C target-feature=+crt-static"))?;
+    let strip = format!("CARGO_PROFILE_{}_STRIP", profile.to_uppercase());
+    run(project.cargo(&fixed).env(flags, "-C target-feature=+crt-static").env(strip, "symbols"))?;
     let program = project.target.join(host).join(profile).join("pare");
     if asks_for_a_loader(&fs::read(&program)?)? {
         bail!("{}: is linked with libraries of this system", program.display());

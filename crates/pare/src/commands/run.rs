@@ -41,12 +41,21 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
         return Err(error);
     }
     let seconds = start.elapsed().as_secs_f64();
+    let full = || {
+        if written.len() == limit && limit < arguments.tokens {
+            let (name, asked) = (&bundle.name, arguments.tokens);
+            show::remark(&format!("note: --tokens {asked}: the context of {name} is {context}; it is full"));
+        }
+    };
     if arguments.json {
+        full();
         let text = bundle.tokenizer.decode(&written, true)?;
         let figures = json!({ "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds });
         return show::json(&figures);
     }
-    show::print(&(stream.finish() + "\n"))
+    show::print(&(stream.finish() + "\n"))?;
+    full();
+    Ok(())
 }
 
 fn sampling(arguments: &Run) -> Result<Sampling> {

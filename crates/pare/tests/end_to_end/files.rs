@@ -206,6 +206,8 @@ fn a_context_above_the_models_is_cut_with_a_note() {
         let note = format!("note: --context 65: the context of {model} is 64; using that\n");
         assert_eq!((above.code, above.stderr.matches(&note).count()), (Some(0), 1), "{row:?}: {above:?}");
     }
+    let full = pare(["run", &model, "hi", "--ignore-end", "-n", "100"]).run();
+    assert!(full.code == Some(0) && full.stderr.contains("the context of") && full.stderr.contains("full"), "{full:?}");
     let within = pare([rows[0], &["--context", "64"]].concat()).run();
     assert!(within.code == Some(0) && !within.stderr.contains("--context"), "{within:?}");
 }
