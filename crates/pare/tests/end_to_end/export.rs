@@ -2,6 +2,8 @@
 
 use crate::model::Tiny;
 use crate::program::{names, pare};
+use crate::words::story;
+use serde_json::{Value, json};
 use std::fs;
 
 #[test]
@@ -76,4 +78,47 @@ fn requests_that_cannot_be_met_are_refused_before_the_work() {
     export(&["--gguf", "mixed", "--bytes", "1GB"]).refuses(&["whole blocks of 32"]);
     export(&["--gguf", "f16", "--gptq"]).refuses(&["whole blocks of 32"]);
     assert_eq!(names(tiny.folder()), ["model"]);
+}
+
+#[test]
+fn a_mixed_file_says_what_it_should_lose_and_what_it_loses() {
+    let tiny = Tiny::new();
+    let (a, b) = (tiny.write("a.txt", story(900, 1)), tiny.write("b.txt", story(900, 2)));
+    let (small, file) = (tiny.path("small"), tiny.path("m.gguf"));
+    // Rows of whole blocks: 64 of 80 channels.
+    let model = tiny.name();
+    let shrink = ["shrink", &model, "--recipe", "wanda-sp", "--keep", "0.85", "--context", "48"];
+    pare([&shrink[..], &["--no-verify", "--text", &a, "-o", &small]].concat()).succeeds();
+    let texts = ["--text", &a, "--held-out", &b, "--context", "48", "--calibration-windows", "8", "--windows", "4"];
+    let export = |bytes: &str, more: &[&str]| {
+        let fixed = ["export", &small, "--gguf", "mixed", "--bytes", bytes, "--force"];
+        pare([&fixed[..], &texts, more].concat())
+    };
+    let whole = export("1GB", &["-o", &file, "--json"]).json();
+    assert_eq!((&whole["predicted_kl"], &whole["measured_kl"]), (&json!(0.0), &Value::Null));
+    let against = |file: &str| {
+        let measured = ["--held-out", &b, "--context", "48", "--windows", "4", "--probes", "0", "--no-speed", "--json"];
+        let said = pare([&["eval", file, "--against", &small][..], &measured].concat()).json();
+        said["kl_mean"].as_f64().unwrap()
+    };
+    assert!(against(&file) < 1e-12, "a copy");
+
+    let most = whole["bytes"].as_u64().unwrap();
+    let less = (most * 3 / 4).to_string();
+    let before = fs::read(&file).unwrap();
+    let plan = export(&less, &["--print-plan"]).succeeds();
+    assert!(plan.lines().all(|line| line.starts_with("--t") || line.starts_with("--output-tensor-type ")), "{plan}");
+    assert!(plan.contains(r"--tensor-type '^blk\.(") && plan.contains("--token-embedding-type "), "{plan}");
+    assert!(fs::read(&file).unwrap() == before, "nothing is written with --print-plan");
+
+    let ended = export(&less, &["-o", &file, "--json"]).run();
+    let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let figure = |name: &str| said[name].as_f64().unwrap();
+    let (predicted, measured) = (figure("predicted_kl"), figure("measured_kl"));
+    assert!(predicted > 0.0 && (measured / against(&file) - 1.0).abs() < 1e-9, "{said}");
+    assert!(said["held_out"].as_str().unwrap().contains("b.txt") && figure("bytes") <= less.parse().unwrap(), "{said}");
+    let ratio = (measured + 1e-3) / (predicted + 1e-3);
+    let gap = !(1.0 / 1.5..=1.5).contains(&ratio);
+    assert_eq!(ended.code, Some(i32::from(gap)), "{said}: {}", ended.stderr);
+    assert_eq!(ended.stderr.contains("predicted"), gap, "{}", ended.stderr);
 }
