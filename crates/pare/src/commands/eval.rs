@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{off_grid, open, verification};
+use super::{memory, off_grid, open, verification};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -9,6 +9,7 @@ use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::verify::{Entry, Measures, verify};
+use pare_model::model::PackAs;
 use serde_json::json;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
             model: &against.model,
             bytes: Some(against.bytes),
             as_stored: false,
+            speed_only: false,
         });
     }
     let role = if against.is_some() { Role::Result } else { Role::Dense };
@@ -42,13 +44,21 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         model: &bundle.model,
         bytes: Some(bundle.bytes),
         as_stored: false,
+        speed_only: false,
     });
     let context = super::window(&arguments.texts, reference);
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
     let pack = arguments.weights.pack();
     let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
-    let figures = verify(&entries, &measures, work)?;
+    let mut figures = verify(&entries, &measures, work)?;
+    // Memory is measured in a process of its own, which runs what is stored.
+    if !arguments.no_speed && pack == PackAs::Stored {
+        let paths = against.iter().chain([&bundle]).map(|bundle| &bundle.path);
+        for (figures, path) in figures.iter_mut().zip(paths) {
+            figures.peak_memory_bytes = memory::of(path, work.pool.threads());
+        }
+    }
     if arguments.json {
         let Some(own) = figures.last() else { return Ok(()) };
         let mut value = serde_json::to_value(own)?;
