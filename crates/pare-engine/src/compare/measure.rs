@@ -57,7 +57,7 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let mut as_read = figures.clone();
     let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
     if files.is_some() {
-        let on_text = on_text(&[model, &read], &text(request)?, work)?;
+        let on_text = crate::evaluate::on_text(&[model, &read], &text(request)?, work)?;
         as_read = self::figures(request, &on_text[..1], &on_text[1..], &read)?;
         (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
     }

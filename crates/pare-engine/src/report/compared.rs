@@ -91,14 +91,18 @@ fn lead(comparison: &Comparison) -> String {
         .keeps
         .iter()
         .filter_map(|&keep| {
-            let (entry, figures) = *of_share(comparison, keep).first()?;
+            // What is as large as before has gained nothing by its loss.
+            let smaller = |(_, figures): &(&Entry, &Measured)| figures.bytes < comparison.as_read.bytes;
+            let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
             Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
         })
         .collect();
     if best.is_empty() {
-        return "No recipe could keep any of the shares.".to_owned();
+        let none = comparison.entries.iter().all(|entry| entry.measured().is_none());
+        let why = ["No recipe made the model smaller than it was read.", "No recipe could keep any of the shares."];
+        return why[usize::from(none)].to_owned();
     }
-    format!("Least divergence: {}.", best.join(", "))
+    format!("Least divergence of what is smaller than the model as it was read: {}.", best.join(", "))
 }
 
 fn plots(comparison: &Comparison) -> Vec<Pane> {
@@ -259,7 +263,7 @@ mod tests {
             model: inspected().model,
             keeps: vec![0.8, 0.5],
             dense: example(0.0, 269_000_000, 1.0),
-            as_read: example(0.0, 98_000_000, 2.3),
+            as_read: example(0.0, 269_000_000, 1.0),
             entries: vec![
                 entry("slim", 0.8, measured(0.08, 230_000_000, 1.2)),
                 entry("slim", 0.5, measured(0.9, 170_000_000, 1.6)),
@@ -294,7 +298,7 @@ mod tests {
             "∞",
             "a remark",
             "<dt>slim</dt><dd>what it does <small>(a paper)</small></dd>",
-            "Least divergence: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
+            "Least divergence of what is smaller than the model as it was read: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
