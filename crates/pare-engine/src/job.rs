@@ -171,6 +171,7 @@ fn key(model: &Model, request: &Request<'_>) -> String {
         "seed": request.seed,
         "calibration": format!("{:x}", calibration.finalize()),
         "biases": biases,
+        "form": request.form.map(|form| format!("{form:?}")),
     });
     format!("{key:#}\n")
 }

@@ -2,6 +2,7 @@
 //!
 //! It prints nothing: progress goes to a [`progress::Progress`], results are values.
 
+pub mod as_read;
 pub mod bench;
 pub mod built_in;
 pub mod bundle;
@@ -22,6 +23,7 @@ pub mod observe;
 #[cfg(feature = "hub")]
 mod package_index;
 mod parallel;
+pub mod plain_bits;
 pub mod probe;
 pub mod progress;
 pub mod prove;

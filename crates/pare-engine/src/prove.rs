@@ -1,26 +1,33 @@
 //! The whole path: shrink, write, read back what was written, measure it beside the dense model and the simple baselines, report.
 
+mod beside;
+mod size;
+
+pub use beside::{AS_READ, PLAIN_BITS};
+pub use size::{bytes_to_write, result_bytes, size_note};
+
 use crate::bundle::Bundle;
 use crate::generate::continue_text;
 use crate::job::{self, JobDirectory};
 use crate::probe::Series;
 use crate::progress::Work;
 use crate::recipe::Recipe;
-use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Role, Sample};
+use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Sample};
 use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::Text;
-use crate::verify::{Entry, Measures, verify};
+use crate::verify::{Measures, verify};
 use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, family_note, write_directory};
 use crate::{Error, report};
+use beside::Beside;
 use pare_format::config::{Family, ModelConfig};
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::panels::PanelType;
-use pare_methods::card::Grain;
 use pare_model::model::{Model, PackAs};
 use pare_model::plan::{Edit, Plan};
 use pare_model::sample::{Sampler, Sampling};
 use serde_json::{Value, json};
+use size::size_remark;
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,6 +61,11 @@ pub struct Proof<'a> {
     pub prompts: &'a [&'a str],
     /// Tokens of each continuation.
     pub continuation: usize,
+    /// Whether speed is measured.
+    pub speed: bool,
+    /// The most memory of a process that opens the model at a path alone and runs it at a context of [`crate::bench::MEMORY_CONTEXT`]
+    /// tokens, or of its whole window when that is shorter; none where that cannot be measured.
+    pub weigh: Option<&'a dyn Fn(&Path) -> Option<u64>>,
 }
 
 impl Job<'_> {
@@ -61,8 +73,9 @@ impl Job<'_> {
         let (config, model) = (&self.bundle.config, &self.bundle.model);
         let bias_allowed = |projection| allows_bias(config, recipe, projection);
         let calibration = &self.calibration.sequences;
-        let request =
-            Request { recipe, keep: self.keep, calibration, seed: self.seed, bias_allowed: &bias_allowed, job: None };
+        let form = self.write_as.form(model);
+        let (keep, seed, form) = (self.keep, self.seed, form.as_ref());
+        let request = Request { recipe, keep, calibration, seed, bias_allowed: &bias_allowed, form, job: None };
         let Some(path) = job else { return shrink(model, &request, work) };
         // What an earlier run finished leaves no trace in the result: its files are those of a run that was not stopped.
         let (job, _) = JobDirectory::open(path.to_owned(), model, &request)?;
@@ -87,27 +100,20 @@ impl Job<'_> {
 ///
 /// # Errors
 /// A `keep` that the recipe cannot reach; a repair that needs a bias where the result cannot have one.
-pub fn check(bundle: &Bundle, recipe: &Recipe, keep: f64) -> Result<(), Error> {
+pub fn check(bundle: &Bundle, recipe: &Recipe, keep: f64, write_as: WriteAs) -> Result<(), Error> {
     check_biases(&bundle.config, recipe)?;
-    shrink::check(&bundle.model, recipe, keep)
-}
-
-/// About how many bytes shrinking `model` writes: the result, and, with a proof, the dense model of the same type beside it.
-///
-/// Masks leave zeros, which take their place as any other number.
-pub fn bytes_to_write(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs, with_proof: bool) -> u64 {
-    let count = model.parameters();
-    let masks = recipe.cut.iter().any(|cut| cut.grain == Grain::Weight);
-    let removed = if masks { 0 } else { ((1.0 - keep) * count.blocks as f64) as u64 };
-    let dense = if with_proof { count.total } else { 0 };
-    let numbers = count.total.saturating_sub(removed).saturating_add(dense);
-    // Blocks and what leaves its zeros out take less than 2 bytes: how much less is known when they are written.
-    let each = if write_as.dtype(model) == Dtype::F32 { 4 } else { 2 };
-    numbers.saturating_mul(each)
+    shrink::check(&bundle.model, recipe, keep, write_as.form(&bundle.model).as_ref())
 }
 
 /// Why other programs will not run what `recipe` makes of a model of this family, to be said before the work: none when they will.
 pub fn only_pare(recipe: &Recipe, family: Family, write_as: WriteAs) -> Option<String> {
+    if write_as == WriteAs::AsRead {
+        return Some(
+            "matrices stay in the blocks that they were read in (docs/FORMAT.md): only pare will be able to run the directory; `pare export` \
+             makes a file for llama.cpp of it, --dtype f16 a directory for transformers"
+                .to_owned(),
+        );
+    }
     if write_as.is_own() {
         return Some(format!(
             "--dtype {} keeps weights in forms that other programs refuse (docs/FORMAT.md): only pare will be able to run the result",
@@ -181,48 +187,29 @@ pub fn facts(bundle: &Bundle) -> ModelFacts {
 pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work: Work<'_>) -> Result<Report, Error> {
     let bundle = job.bundle;
     let result = Bundle::open(&written.display().to_string(), work)?;
-    // Inside the unfinished output: what a killed process leaves is found and removed with it.
-    let scratch = OutputDir::create(written.join("dense"), true)?;
-    let dense_bytes = write_directory(&scratch, bundle, &bundle.model, WriteAs::Type(made.dtype), work)?.bytes;
-    drop(scratch);
-
-    let mut baselines = Vec::new();
-    for score in ["random", "magnitude"] {
-        if job.recipe.cut.iter().all(|cut| cut.score == score && cut.compensate.is_none()) {
-            continue;
-        }
-        let recipe = job.recipe.baseline(score);
-        let shrunk = job.shrink(&recipe, None, work)?;
-        baselines.push((recipe.name, shrunk.model));
-    }
-    let mut entries = vec![
-        Entry { label: "dense", role: Role::Dense, model: &bundle.model, bytes: Some(dense_bytes), as_stored: false },
-        Entry {
-            label: &job.recipe.name,
-            role: Role::Result,
-            model: &result.model,
-            bytes: Some(made.written.bytes),
-            as_stored: job.write_as.is_own(),
-        },
-    ];
-    for (label, model) in &baselines {
-        entries.push(Entry { label, role: Role::Baseline, model, bytes: None, as_stored: false });
-    }
+    let beside = Beside::make(job, made, written, work)?;
     let series = Series { tasks: proof.probes, seed: job.seed };
     let measures = Measures {
         text: proof.verification,
         context: proof.context,
         probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),
-        speed: true,
+        speed: proof.speed,
         pack: packed_as(made.dtype),
         text_as_packed: false,
         stride: None,
     };
-    let figures = verify(&entries, &measures, work)?;
+    let mut figures = verify(&beside.entries(job, made, &result), &measures, work)?;
+    if let Some(weigh) = proof.weigh {
+        for (label, path) in beside.files(job, written) {
+            work.interrupt.check()?;
+            let own = figures.iter_mut().find(|figures| figures.label == label);
+            own.into_iter().for_each(|figures| figures.peak_memory_bytes = weigh(path));
+        }
+    }
     let own = if job.write_as.is_own() { PackAs::Stored } else { PackAs::Exact };
     let result = result.model.packed(own, work.pool);
     let samples = samples(bundle, &result, &job.recipe.name, proof, work)?;
-    Ok(report(job, made, proof, figures, samples))
+    Ok(report(job, made, proof, (figures, samples), beside.notes))
 }
 
 /// The panel type of a written type.
@@ -258,7 +245,13 @@ fn samples(
     Ok(samples)
 }
 
-fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, samples: Vec<Sample>) -> Report {
+fn report(
+    job: &Job<'_>,
+    made: &Made,
+    proof: &Proof<'_>,
+    (figures, samples): (Vec<Figures>, Vec<Sample>),
+    beside: Vec<String>,
+) -> Report {
     let bundle = job.bundle;
     let picture = kept_shares(&bundle.model, &made.shrunk.base, &made.shrunk.plan)
         .into_iter()
@@ -267,23 +260,12 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     let dtype = made.dtype.name().to_lowercase();
     let stored = if job.write_as.is_own() { job.write_as.name() } else { &dtype };
     let mut notes = bundle.warnings.clone();
-    if job.write_as.is_own() {
-        notes.push(format!(
-            "Every figure of the result is of its files, read back and run in its own storage, {}; the dense model and the baselines \
-             are plain {dtype}.",
-            job.write_as.name()
-        ));
-    }
+    notes.push(about_as_read(bundle, &dtype));
     notes.push(format!(
-        "Bytes and speed are of weights stored as {stored}. The model that was read is {} ({} bytes).",
-        bundle
-            .model
-            .blocks
-            .first()
-            .and_then(|block| block.linears().next())
-            .map_or("f32", |(_, linear)| linear.weight.name()),
-        bundle.bytes
+        "Every figure of the result is of its files, written as {stored}, read back and run as they are stored."
     ));
+    notes.extend(size_remark(bundle.bytes, made.written.bytes));
+    notes.extend(beside);
     notes.extend(made.shrunk.notes.iter().cloned());
     notes.extend(repair_note(&made.shrunk.repairs));
     let config = made.config(bundle);
@@ -309,6 +291,19 @@ fn report(job: &Job<'_>, made: &Made, proof: &Proof<'_>, figures: Vec<Figures>, 
     }
 }
 
+/// What the model as it was read is, beside the dense one in plain `dtype`.
+pub(crate) fn about_as_read(bundle: &Bundle, dtype: &str) -> String {
+    let (bytes, storage) = (bundle.bytes as f64 / 1e6, facts(bundle).storage.to_lowercase());
+    let what = format!("{AS_READ} is what was given, {bytes:.1} MB, run as it is stored");
+    match bundle.rewritten {
+        true => format!("{what}; dense holds other numbers, as the model was rewritten before anything was measured."),
+        false => format!(
+            "{what}: projections in {storage}. Its answers are by definition those of dense, the same numbers written as {dtype}; its bytes, \
+             speed and memory are its own."
+        ),
+    }
+}
+
 /// How figures on `proof` were made.
 pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(String, String)> {
     let line = |name: &str, value: String| (name.to_owned(), value);
@@ -331,6 +326,13 @@ pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(Strin
                 crate::speed::PROMPT,
                 crate::speed::DECODED,
                 crate::speed::ROUNDS
+            ),
+        ),
+        line(
+            "memory",
+            format!(
+                "most memory of a process with the model alone, at a context of {} tokens",
+                crate::bench::MEMORY_CONTEXT
             ),
         ),
         line("seed", seed.to_string()),

@@ -332,6 +332,29 @@ impl Recipe {
         recipe
     }
 
+    /// What the recipe must beat: where it removes units or zeroes weights, the same by chance and by magnitude, without repair; where it
+    /// makes another model, whole blocks dropped at the same share. An encoding that removes nothing has plain bits beside it alone.
+    pub fn baselines(&self) -> Vec<Self> {
+        let removing = |step: &Encode| encode::find(&step.method).is_ok_and(|entry| entry.removes);
+        let mut baselines = Vec::new();
+        if !self.cut.is_empty() || self.encode.iter().any(removing) {
+            let itself = |score: &str| {
+                let only = self.rewrite.is_empty() && self.encode.is_empty();
+                only && self.cut.iter().all(|cut| cut.score == score && cut.compensate.is_none())
+            };
+            let others = ["random", "magnitude"].into_iter().filter(|score| !itself(score));
+            baselines.extend(others.map(|score| self.baseline(score)));
+        }
+        if self.rewrite.iter().any(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.removes)) {
+            let mut dropped = self.baseline("block-influence");
+            dropped.name = "blocks dropped".to_owned();
+            dropped.cut =
+                vec![Cut { allocate: "global".to_owned(), ..Cut::by(Grain::Block, "block-influence", Compare::Row) }];
+            baselines.push(dropped);
+        }
+        baselines
+    }
+
     /// Whether every block ends with the same shape and in plain matrices, so that standard loaders can read the result.
     pub fn is_uniform(&self) -> bool {
         let rewrites = self.rewrite.iter().all(|step| rewrite::find(&step.method).is_ok_and(|entry| entry.uniform));
@@ -349,6 +372,12 @@ impl Recipe {
             encode::find(&step.method).is_ok_and(one_of_numbers)
         };
         self.encode.iter().all(plain) && !repairs.flatten().any(composed)
+    }
+
+    /// Whether an encoding rounds to a grid of its own, which other blocks would spoil.
+    pub fn has_own_grid(&self) -> bool {
+        let removes = |step: &Encode| encode::find(&step.method).is_ok_and(|entry| entry.removes);
+        self.encode.iter().any(|step| !removes(step) || step.with.bits.is_some())
     }
 
     /// How each step that zeroes single weights, or those of a core, compares them.

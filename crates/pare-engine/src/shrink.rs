@@ -10,11 +10,13 @@ mod possible;
 mod prepare;
 mod quotas;
 mod reader;
+mod round;
 mod shares;
 
 pub use block::Done;
 pub use shares::kept_shares;
 
+use crate::as_read::AsRead;
 use crate::candidates::projection_weights;
 use crate::job::JobDirectory;
 use crate::observe::{Needs, States, observe};
@@ -24,7 +26,7 @@ use crate::{Error, parallel, rewriting};
 use block::Decided;
 use measure::Divergences;
 use pare_methods::card::Grain;
-use pare_methods::{compensate, encode};
+use pare_methods::{compensate, encode, rewrite};
 use pare_model::model::Model;
 use pare_model::plan::Plan;
 use pare_model::site::Projection;
@@ -46,6 +48,8 @@ pub struct Request<'a> {
     pub seed: u64,
     /// Whether a repair may add a bias to a projection: the format that will hold the model must have a place for it.
     pub bias_allowed: &'a dyn Fn(Projection) -> bool,
+    /// In which blocks matrices are rounded again that do not stay as they were read; none leaves them plain.
+    pub form: Option<&'a AsRead>,
     /// Where finished blocks are kept, so that a killed run can go on; without it they stay in memory.
     pub job: Option<&'a JobDirectory>,
 }
@@ -98,8 +102,8 @@ fn all_weights(model: &Model) -> u64 {
 /// # Errors
 /// A `keep` that the recipe cannot reach; a matrix of any block that a pattern, a rank or a block type of the recipe does not fit; a model
 /// that a rewrite does not serve. What a rewrite leaves of a model is not known here: [`shrink`] looks at it before the first block.
-pub fn check(model: &Model, recipe: &Recipe, keep: f64) -> Result<(), Error> {
-    let prepared = Prepared::new(model, recipe, keep, 0, all_weights(model))?;
+pub fn check(model: &Model, recipe: &Recipe, keep: f64, form: Option<&AsRead>) -> Result<(), Error> {
+    let prepared = Prepared::new(model, recipe, keep, 0, all_weights(model))?.in_form(form, model);
     prepared.check_rewrites(model)?;
     let quotas = prepared.check_shares()?;
     if prepared.sees_sizes() { prepared.check_sizes(model, &quotas) } else { Ok(()) }
@@ -206,13 +210,24 @@ impl Prepared<'_> {
     }
 }
 
+/// Rows of a multiple of this are whole blocks of the short types, which the long ones fall back to.
+const WHOLE_BLOCKS: usize = 32;
+
 /// The model after the rewrites of the recipe, and what they say.
 fn rewritten(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<(Model, Vec<String>), Error> {
     let (mut model, mut notes) = (model.clone(), Vec::new());
     for (index, step) in request.recipe.rewrite.iter().enumerate() {
         let keep = prepare::rewrite_keep(request.recipe, index, request.keep);
         let Request { calibration, seed, .. } = *request;
-        let made = rewriting::rewrite(&model, &step.method, &step.with, keep, calibration, seed, work)?;
+        let mut with = step.with.clone();
+        // Widths that stay whole blocks, where the method can be told so.
+        if request.form.is_some()
+            && with.block.is_none()
+            && rewrite::find(&step.method)?.card.parameters.contains(&"block")
+        {
+            with.block = Some(WHOLE_BLOCKS);
+        }
+        let made = rewriting::rewrite(&model, &step.method, &with, keep, calibration, seed, work)?;
         model = made.model;
         notes.extend(made.notes);
     }
@@ -228,10 +243,11 @@ fn rewritten(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<(Mo
 /// A `keep` that the recipe cannot reach; what a method refuses; activations that are not finite; the user stops it.
 pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Shrunk, Error> {
     let whole = all_weights(model);
-    check(model, request.recipe, request.keep)?;
+    check(model, request.recipe, request.keep, request.form)?;
     let (base, notes) = rewritten(model, request, work)?;
     let model = &base;
-    let prepared = Prepared::new(model, request.recipe, request.keep, request.seed, whole)?;
+    let prepared =
+        Prepared::new(model, request.recipe, request.keep, request.seed, whole)?.in_form(request.form, model);
     prepared.check_sizes(model, &prepared.check_shares()?)?;
     let decided = prepared.decide(model, request, work)?;
     let mut shrunk = Shrunk {
@@ -271,6 +287,10 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         work.progress.advance(1, &loss_so_far(&shrunk));
     }
     work.progress.end();
+    if let Some(form) = request.form {
+        form.round_shared(&mut shrunk.model, work)?;
+        shrunk.notes.extend(form.remarks(&shrunk.model));
+    }
     shrunk.model.remove_empty_blocks();
     Ok(shrunk)
 }

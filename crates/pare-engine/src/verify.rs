@@ -23,6 +23,8 @@ pub struct Entry<'a> {
     pub bytes: Option<u64>,
     /// Whether all figures, those of the text too, are of the storage of its files ([`PackAs::Stored`]), whatever the others run as.
     pub as_stored: bool,
+    /// Whether only its speed is measured: its answers are, by definition, those of the first entry.
+    pub speed_only: bool,
 }
 
 /// What to measure with.
@@ -56,7 +58,8 @@ impl<'a> Measures<'a> {
 /// # Errors
 /// A text without a whole window; the user stops it.
 pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
-    let models: Vec<&Model> = entries.iter().map(|entry| entry.model).collect();
+    let answering: Vec<&Entry<'_>> = entries.iter().filter(|entry| !entry.speed_only).collect();
+    let models: Vec<&Model> = answering.iter().map(|entry| entry.model).collect();
     let cut = |sequence| match measures.stride {
         Some(stride) => strided(sequence, measures.context, stride),
         None => windows(sequence, measures.context),
@@ -65,7 +68,7 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
     if cut.is_empty() {
         return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
     }
-    let own_text = measures.text_as_packed || entries.iter().any(|entry| entry.as_stored);
+    let own_text = measures.text_as_packed || answering.iter().any(|entry| entry.as_stored);
     let unpacked = if own_text { None } else { Some(on_text(&models, &cut, work)?) };
 
     // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
@@ -79,7 +82,7 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
         Some(figures) => figures,
         None => {
             let own = |entry: &Entry<'_>| measures.text_as_packed || entry.as_stored;
-            let models = entries.iter().zip(&packed);
+            let models = entries.iter().zip(&packed).filter(|(entry, _)| !entry.speed_only);
             let models: Vec<&Model> =
                 models.map(|(entry, packed)| if own(entry) { packed } else { entry.model }).collect();
             on_text(&models, &cut, work)?
@@ -87,14 +90,25 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
     };
     let reference = on_text.first().and_then(|figures| figures.perplexity.value());
     let speeds = if measures.speed { speed::measure(&packed.iter().collect::<Vec<_>>(), work)? } else { Vec::new() };
-    let mut figures = Vec::new();
-    for (index, (entry, on_text)) in entries.iter().zip(&on_text).enumerate() {
+    let mut figures: Vec<Figures> = Vec::new();
+    let mut on_text = on_text.iter();
+    for (index, entry) in entries.iter().enumerate() {
+        let speed = speeds.get(index);
+        let (prefill_tok_s, decode_tok_s) =
+            (speed.map(|speed| speed.prefill_tok_s), speed.map(|speed| speed.decode_tok_s));
+        let own = if entry.speed_only { None } else { on_text.next() };
+        let Some(on_text) = own else {
+            if let Some(first) = figures.first().cloned() {
+                let (label, role, bytes) = (entry.label.to_owned(), entry.role, entry.bytes);
+                figures.push(Figures { label, role, bytes, prefill_tok_s, decode_tok_s, ..first });
+            }
+            continue;
+        };
         let probes = match measures.probes {
             Some((tokenizer, series)) => probe::run(&packed[index], tokenizer, series, work)?,
             None => BTreeMap::new(),
         };
         let perplexity = on_text.perplexity.value();
-        let speed = speeds.get(index);
         figures.push(Figures {
             label: entry.label.to_owned(),
             role: entry.role,
@@ -105,8 +119,9 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
             top1_agreement: on_text.divergence.agreement(),
             parameters: entry.model.parameters().total,
             bytes: entry.bytes,
-            prefill_tok_s: speed.map(|speed| speed.prefill_tok_s),
-            decode_tok_s: speed.map(|speed| speed.decode_tok_s),
+            prefill_tok_s,
+            decode_tok_s,
+            peak_memory_bytes: None,
             probes,
         });
     }

@@ -7,6 +7,7 @@ pub(crate) use biases::family_note;
 pub use biases::{allows_bias, check_biases, other_family};
 pub use forms::Kept;
 
+use crate::as_read::AsRead;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::{Error, progress::Work};
@@ -28,8 +29,10 @@ use std::path::Path;
 /// The type of written weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteAs {
-    /// The model's own 16-bit type; f16 for a model that is stored in another.
+    /// The model's own 16-bit type; f16 for a model that is stored in another. Where a recipe ends, see [`WriteAs::of`].
     Auto,
+    /// Each matrix in the blocks that it was read in, what was changed rounded again; what was plain as [`WriteAs::Auto`].
+    AsRead,
     /// Each matrix as the recipe left it: in blocks, as factors, sums and wrapped cores; what is plain as [`WriteAs::Auto`].
     Kept,
     /// This one: F32, F16 or BF16.
@@ -50,8 +53,9 @@ pub enum Pattern {
 }
 
 /// Every type: its name on the command line.
-const NAMES: [(&str, WriteAs); 17] = [
+const NAMES: [(&str, WriteAs); 18] = [
     ("auto", WriteAs::Auto),
+    ("as-read", WriteAs::AsRead),
     ("kept", WriteAs::Kept),
     ("f32", WriteAs::Type(Dtype::F32)),
     ("f16", WriteAs::Type(Dtype::F16)),
@@ -95,14 +99,26 @@ impl WriteAs {
         }
     }
 
-    /// What [`WriteAs::Auto`] means for the result of `recipe`: where matrices end in forms that only pare reads anyway, these forms, for to
-    /// write them plain would give away all that was gained; the core of a 2:4 pattern without its zeros.
+    /// What [`WriteAs::Auto`] means for the result of `recipe` on `model`: where matrices end in forms that only pare reads anyway, these
+    /// forms, for to write them plain would give away all that was gained; the core of a 2:4 pattern without its zeros. What ends plain is
+    /// written in the blocks that the model was read in, so that it does not become larger than it was.
     #[must_use]
-    pub fn of(self, recipe: &Recipe) -> Self {
+    pub fn of(self, recipe: &Recipe, model: &Model) -> Self {
+        self.of_kind(recipe, AsRead::of(model).is_some())
+    }
+
+    /// [`WriteAs::of`] for a model of which it is only known whether it was read in blocks.
+    pub(crate) fn of_kind(self, recipe: &Recipe, in_blocks: bool) -> Self {
         match (self, recipe.leaves_plain()) {
             (Self::Auto, false) => Self::of_pattern(recipe).unwrap_or(Self::Kept),
+            (Self::Auto, true) if in_blocks && !recipe.has_own_grid() => Self::AsRead,
             _ => self,
         }
+    }
+
+    /// The blocks that matrices of a result are rounded to again, for [`WriteAs::AsRead`] alone.
+    pub fn form(self, model: &Model) -> Option<AsRead> {
+        (self == Self::AsRead).then(|| AsRead::of(model)).flatten()
     }
 
     /// The form without zeros that the pattern of `recipe` allows.
@@ -115,7 +131,7 @@ impl WriteAs {
 
     /// Whether it is one of the forms of docs/FORMAT.md, which only pare reads.
     pub fn is_own(self) -> bool {
-        matches!(self, Self::Kept | Self::Blocks(_) | Self::Sparse(..))
+        matches!(self, Self::AsRead | Self::Kept | Self::Blocks(_) | Self::Sparse(..))
     }
 }
 

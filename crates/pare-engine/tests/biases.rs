@@ -107,15 +107,15 @@ fn a_model_that_is_no_llama_is_refused_before_the_work() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe::find("flap").unwrap();
     let mut windowed = bundle("mistral", folder.path());
-    check(&windowed, &recipe, 0.6).unwrap();
+    check(&windowed, &recipe, 0.6, WriteAs::Auto).unwrap();
     (windowed.config.sliding_window, windowed.config.windowed) = (Some(32), vec![true, false]);
     for (bundle, why) in [(bundle("qwen3", folder.path()), "per head"), (windowed, "sliding window")] {
-        let error = check(&bundle, &recipe, 0.6).unwrap_err();
+        let error = check(&bundle, &recipe, 0.6, WriteAs::Auto).unwrap_err();
         let (error, input) = (error.to_string(), error.is_bad_input());
         assert!(input && error.contains(why) && error.contains("least-squares"), "{error}");
         assert_eq!(other_family(&bundle.config, &recipe), None);
         assert!(!allows_bias(&bundle.config, &recipe, Projection::Down));
-        check(&bundle, &Recipe::find("slim").unwrap(), 0.9).unwrap();
+        check(&bundle, &Recipe::find("slim").unwrap(), 0.9, WriteAs::Auto).unwrap();
     }
 }
 

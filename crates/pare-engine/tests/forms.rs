@@ -74,7 +74,7 @@ pub(crate) fn wide(folder: &Path) -> Bundle {
     bundle
 }
 
-fn write(
+pub(crate) fn write(
     before: &Bundle,
     model: &Model,
     name: &str,
@@ -94,7 +94,7 @@ fn write(
         .collect())
 }
 
-fn open(path: &Path, pool: &Pool) -> Bundle {
+pub(crate) fn open(path: &Path, pool: &Pool) -> Bundle {
     Bundle::open(&path.display().to_string(), work(pool)).unwrap()
 }
 

@@ -36,8 +36,8 @@ fn one_block_that_does_not_fit_is_enough_and_is_named() {
     ];
     for (last, name, parts) in rows {
         let recipe = Recipe::find(name).unwrap();
-        check(&with_last(64), &recipe, recipe.keep).unwrap();
-        let error = check(&with_last(*last), &recipe, recipe.keep).unwrap_err();
+        check(&with_last(64), &recipe, recipe.keep, None).unwrap();
+        let error = check(&with_last(*last), &recipe, recipe.keep, None).unwrap_err();
         let said = error.to_string();
         assert!(error.is_bad_input() && parts.iter().all(|part| said.contains(part)), "{name} {last}: {said}");
     }
@@ -50,13 +50,13 @@ fn what_a_cut_leaves_is_what_an_encoding_must_fit() {
         |multiple: usize| format!("[[cut]]\ngrain = \"channel\"\nscore = \"wanda\"\nmultiple = {multiple}\n{encode}");
     // 72 channels are no whole blocks of 32, the 64 that are left of them are.
     let model = five_blocks();
-    assert!(check(&model, &recipe(1.0, encode), 1.0).unwrap_err().to_string().contains("rows of 72 in Q4_0"));
-    check(&model, &recipe(0.93, &cut(32)), 0.93).unwrap();
-    let said = check(&model, &recipe(0.93, &cut(8)), 0.8).unwrap_err().to_string();
+    assert!(check(&model, &recipe(1.0, encode), 1.0, None).unwrap_err().to_string().contains("rows of 72 in Q4_0"));
+    check(&model, &recipe(0.93, &cut(32)), 0.93, None).unwrap();
+    let said = check(&model, &recipe(0.93, &cut(8)), 0.8, None).unwrap_err().to_string();
     assert!(said.contains("block 0 down: gptq does not work on rows of 48 in Q4_0"), "{said}");
     // Where scores decide how much stays, nobody knows yet.
     let free = cut(32).replace("multiple", "allocate = \"global\"\nmultiple");
-    check(&model, &recipe(0.8, &free), 0.8).unwrap();
+    check(&model, &recipe(0.8, &free), 0.8, None).unwrap();
 }
 
 #[test]
@@ -69,14 +69,21 @@ fn what_is_let_through_is_not_refused_for_sizes_later() {
         for (index, model) in models.iter().enumerate() {
             let calibration = sequences(6, 24, model.architecture.vocab, 5);
             for keep in [recipe.keep, 0.97, 0.3, 0.1, 0.02] {
-                if let Err(error) = check(model, &recipe, keep) {
+                if let Err(error) = check(model, &recipe, keep, None) {
                     assert!(error.is_bad_input(), "{name} {keep} {index}: {error}");
                     refused += 1;
                     continue;
                 }
                 let calibration = &calibration;
-                let request =
-                    Request { recipe: &recipe, keep, calibration, seed: 3, bias_allowed: &|_| true, job: None };
+                let request = Request {
+                    recipe: &recipe,
+                    keep,
+                    calibration,
+                    seed: 3,
+                    bias_allowed: &|_| true,
+                    form: None,
+                    job: None,
+                };
                 let late = shrink(model, &request, work(&pool)).err();
                 let of_sizes = |error: &Error| {
                     let method = matches!(

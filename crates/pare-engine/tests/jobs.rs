@@ -35,8 +35,15 @@ impl Progress for After {
 
 fn run(model: &Model, recipe: &Recipe, path: &Path, work: Work<'_>) -> Result<(Shrunk, usize), Error> {
     let calibration = sequences(6, 40, model.architecture.vocab, 5);
-    let request =
-        Request { recipe, keep: recipe.keep, calibration: &calibration, seed: 3, bias_allowed: &|_| true, job: None };
+    let request = Request {
+        recipe,
+        keep: recipe.keep,
+        calibration: &calibration,
+        seed: 3,
+        bias_allowed: &|_| true,
+        form: None,
+        job: None,
+    };
     let (job, finished) = JobDirectory::open(path.to_owned(), model, &request)?;
     Ok((shrink(model, &Request { job: Some(&job), ..request }, work)?, finished))
 }
@@ -54,6 +61,7 @@ fn every_recipe_goes_on_where_it_was_stopped_and_ends_with_the_same_bits() {
             calibration: &calibration,
             seed: 3,
             bias_allowed: &|_| true,
+            form: None,
             job: None,
         };
         let whole = shrink(&model, &request, work(&pool)).unwrap();

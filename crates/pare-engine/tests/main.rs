@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod as_read;
 mod biases;
 mod export;
 mod forms;
@@ -12,6 +13,7 @@ mod jobs;
 mod merging;
 mod mixed;
 mod orders;
+mod proofs;
 mod read_types;
 mod real_model;
 mod recipes;

@@ -57,7 +57,8 @@ fn made_on(calibration: &Text, keep: f64, stages: &str) -> Made {
     let text = format!("name = \"test\"\nabout = \"test\"\nsource = \"own\"\nkeep = {keep}\n{stages}\n");
     let recipe = Recipe::parse("test.toml", &text).unwrap();
     let calibration = &calibration.sequences;
-    let request = Request { recipe: &recipe, keep, calibration, seed: 0, bias_allowed: &|_| true, job: None };
+    let request =
+        Request { recipe: &recipe, keep, calibration, seed: 0, bias_allowed: &|_| true, form: None, job: None };
     let shrunk = shrink(&bench.model, &request, work(&pool)).unwrap();
     let windows: Vec<Window<'_>> = bench.verification.sequences.iter().map(|text| text[..].into()).collect();
     let figures = on_text(&[&bench.model, &shrunk.model], &windows, work(&pool)).unwrap();

@@ -32,7 +32,8 @@ fn calibration(model: &Model) -> Vec<Vec<u32>> {
 fn run(model: &Model, recipe: &Recipe, keep: f64, bias: bool, threads: usize) -> Result<Shrunk, Error> {
     let pool = Pool::new(threads);
     let calibration = calibration(model);
-    let request = Request { recipe, keep, calibration: &calibration, seed: 3, bias_allowed: &|_| bias, job: None };
+    let request =
+        Request { recipe, keep, calibration: &calibration, seed: 3, bias_allowed: &|_| bias, form: None, job: None };
     shrink(model, &request, work(&pool))
 }
 
@@ -320,8 +321,15 @@ fn another_seed_draws_another_mask() {
     let model = family("llama-tied");
     let (pool, recipe) = (Pool::new(1), Recipe::find("random").unwrap());
     let plan = |seed| {
-        let request =
-            Request { recipe: &recipe, keep: 0.5, calibration: &[], seed, bias_allowed: &|_| false, job: None };
+        let request = Request {
+            recipe: &recipe,
+            keep: 0.5,
+            calibration: &[],
+            seed,
+            bias_allowed: &|_| false,
+            form: None,
+            job: None,
+        };
         shrink(&model, &request, work(&pool)).unwrap().plan
     };
     assert_eq!(plan(1), plan(1));

@@ -34,6 +34,7 @@ pub(crate) fn shrunk(bundle: &Bundle, recipe: &str, pool: &Pool) -> Model {
         calibration: &calibration,
         seed: 0,
         bias_allowed: &bias_allowed,
+        form: None,
         job: None,
     };
     shrink(&bundle.model, &request, work(pool)).unwrap().model
@@ -144,7 +145,7 @@ fn the_bytes_to_write_are_known_before_the_work() {
     }
     let (masks, parameters) = (Recipe::find("wanda").unwrap(), before.model.parameters().total);
     assert_eq!(bytes_to_write(&before.model, &masks, 0.5, half, false), 2 * parameters);
-    assert_eq!(bytes_to_write(&before.model, &masks, 0.5, single, true), 8 * parameters);
+    assert_eq!(bytes_to_write(&before.model, &masks, 0.5, single, true), 10 * parameters);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the machine can do at most: bytes read per second, multiply-adds per second. Measures of speed are put beside them.
 
+mod int8;
+
 use crate::isa::{Isa, versions};
 use crate::memory::Aligned;
 use crate::pool::Pool;
@@ -90,16 +92,33 @@ fn fetch(at: *const f32) {
 /// what no matrix product of this program can pass on this machine at this moment.
 pub fn peak_flops(pool: &Pool) -> f64 {
     let isa = Isa::detect();
+    peak(pool, &|| {
+        black_box(multiply_add(isa, black_box(1e-3), black_box(1e-3)));
+        LANES * STEPS
+    })
+}
+
+/// The same of products of 8-bit integers, which models in quantised blocks are multiplied by.
+pub fn peak_int8_ops(pool: &Pool) -> f64 {
+    let isa = Isa::detect();
+    peak(pool, &|| {
+        let (products, sum) = int8::multiply_add(isa, black_box(1), black_box(1));
+        black_box(sum);
+        products * int8::STEPS
+    })
+}
+
+/// Operations per second of all threads together; `work` does some multiply-adds and says how many.
+fn peak(pool: &Pool, work: &(dyn Fn() -> usize + Sync)) -> f64 {
     let threads = pool.threads();
     let mut rates = vec![0.0f64; threads];
     let shared = Shared::new(&mut rates);
     pool.run(threads, &|part| {
-        let (mut steps, start) = (0usize, Instant::now());
+        let (mut done, start) = (0usize, Instant::now());
         while start.elapsed() < PEAK_TIME {
-            black_box(multiply_add(isa, black_box(1e-3), black_box(1e-3)));
-            steps += STEPS;
+            done += work();
         }
-        let rate = (2 * LANES * steps) as f64 / start.elapsed().as_secs_f64();
+        let rate = (2 * done) as f64 / start.elapsed().as_secs_f64();
         // SAFETY: each part has an element of its own.
         unsafe { shared.slice_mut(part, 1) }.fill(rate);
     });
@@ -129,7 +148,7 @@ mod tests {
             let pool = Pool::new(threads);
             let stream = Stream::new(3_000_000, &pool);
             assert_eq!(stream.bytes(), 3 << 20);
-            for rate in [stream.read(&pool), peak_flops(&pool)] {
+            for rate in [stream.read(&pool), peak_flops(&pool), peak_int8_ops(&pool)] {
                 assert!(rate > 0.0 && rate.is_finite(), "{rate}");
             }
         }

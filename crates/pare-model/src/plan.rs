@@ -183,6 +183,10 @@ fn dense(matrix: Matrix, bias: Option<Arc<[f32]>>) -> Linear {
 
 fn keep_rows(linear: &Linear, rows: &[usize]) -> Linear {
     let bias = linear.bias.as_ref().map(|bias| rows.iter().map(|&row| bias[row]).collect());
+    // Rows of a file stay its bytes: to decode them would only make them larger.
+    if let Some(stored) = linear.weight.as_stored() {
+        return Linear { weight: Arc::new(stored.keep_rows(rows)), bias };
+    }
     dense(linear.to_matrix().select_rows(rows), bias)
 }
 

@@ -51,6 +51,12 @@ pub(crate) enum Command {
     /// Fetch a model by name, or go on with that, and print where it is
     #[command(alias = "fetch")]
     Pull(Pull),
+    /// The most memory of a process that runs this model alone: what the proofs measure
+    #[command(hide = true)]
+    Memory {
+        /// The model
+        model: String,
+    },
     /// Write the logits of given prompts, for comparison with other programs
     Logits(Logits),
 }
@@ -164,7 +170,7 @@ pub(crate) struct Shrink {
     /// Replace the directory when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
-    /// Type of the written weights: auto is the model's own 16-bit type, f16 otherwise, and kept for recipes that end in products, sums or blocks; kept and from q8_0 on, only pare reads the result
+    /// Type of the written weights: auto is the blocks that the model was read in, or its own 16-bit type, f16 otherwise, and kept for recipes that end in products, sums or blocks; as-read, kept and from q8_0 on, only pare reads the result
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(WriteAs::names()))]
     pub(crate) dtype: String,
     /// Take every weight off the grid of an earlier quantisation first, by noise of half a step and by scales that keep the function
@@ -291,7 +297,7 @@ pub(crate) struct Merge {
     /// Replace the directory when it exists; one that pare did not write is never replaced
     #[arg(long)]
     pub(crate) force: bool,
-    /// Type of the written weights: auto is the first model's own 16-bit type, f16 otherwise
+    /// Type of the written weights: auto is the blocks that the first model was read in, or its own 16-bit type, f16 otherwise
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "f32", "f16", "bf16"]))]
     pub(crate) dtype: String,
     /// Write the model and stop: no figures

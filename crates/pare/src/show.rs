@@ -90,7 +90,11 @@ pub(crate) fn figures(figures: &[Figures]) -> String {
     };
     row("perplexity", &|model| number(model.perplexity, 3));
     row("  over dense", &|model| {
-        if model.role == Role::Dense { "-".to_owned() } else { number(model.perplexity_ratio, 3) }
+        if matches!(model.role, Role::Dense | Role::AsRead) {
+            "-".to_owned()
+        } else {
+            number(model.perplexity_ratio, 3)
+        }
     });
     row("KL mean, nats", &|model| number(model.kl_mean, 4));
     row("KL 99 %", &|model| number(model.kl_p99, 3));
@@ -99,6 +103,7 @@ pub(crate) fn figures(figures: &[Figures]) -> String {
     row("weights, MB", &|model| number(model.bytes.map(|bytes| bytes as f64 / 1e6), 1));
     row("prefill, tok/s", &|model| number(model.prefill_tok_s, 0));
     row("decode, tok/s", &|model| number(model.decode_tok_s, 1));
+    row("peak memory, MB", &|model| number(model.peak_memory_bytes.map(|bytes| bytes as f64 / 1e6), 0));
     let names: Vec<&String> = figures.first().map_or(Vec::new(), |model| model.probes.keys().collect());
     for name in names {
         row(&format!("probe {name}"), &|model| percent(model.probes.get(name).copied()));

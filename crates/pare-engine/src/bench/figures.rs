@@ -5,6 +5,7 @@ use super::measure::{Sizes, Turn};
 use super::peer::{Build, Peer};
 use super::spread::Spread;
 use super::{Entry, Rival};
+use pare_kernels::product::Product;
 use pare_model::block::Block;
 use pare_model::model::Model;
 use serde::Serialize;
@@ -22,7 +23,7 @@ pub struct ModelFigures {
     pub prefill_tok_s: Option<Spread>,
     /// Floating-point operations of the prompt, a multiply-add counted as two: matrix products, attention, and the head for one token.
     pub prefill_flops: f64,
-    /// Share of the machine's peak that they reach.
+    /// Share of the machine's peak that they reach, each operation held to the peak of the arithmetic that computes it.
     pub prefill_flops_share: Option<f64>,
     /// Decoding at each context.
     pub decode: Vec<Decode>,
@@ -127,8 +128,10 @@ impl Facts<'_> {
         let Self { entry, model, .. } = *self;
         let Sizes { prompt, tokens, .. } = entry.sizes;
         let prefill_tok_s = prefill(turns);
-        let prefill_flops = prefill_flops(model, prompt);
-        let share = |spread: Spread| spread.median * prefill_flops / prompt as f64 / machine.peak_flops;
+        let flops = PrefillFlops::of(model, prompt);
+        let least_seconds = flops.f32 / machine.peak_flops + flops.int8 / machine.peak_int8_ops;
+        let prefill_flops = flops.f32 + flops.int8;
+        let share = |spread: Spread| spread.median * least_seconds / prompt as f64;
         let weights = model.bytes_per_token();
         let decode = entry.sizes.contexts.iter().map(|&context| {
             let tok_s = decode(&entry.sizes, turns, context);
@@ -233,16 +236,33 @@ fn cache_bytes_per_token(bytes_per_position: usize, context: usize, tokens: usiz
     bytes_per_position as u64 * (2 * context as u64 + tokens as u64 + 1) / 2
 }
 
-/// Floating-point operations of a prompt of `tokens`.
-fn prefill_flops(model: &Model, tokens: usize) -> f64 {
-    let size = |[out, inn]: [usize; 2]| out as f64 * inn as f64;
-    let products: f64 = blocks_of(model).map(|weight| size(weight.shape())).sum();
-    let head = model.head.as_ref().map_or(model.embedding.shape(), |head| head.weight.shape());
-    let attention = model.blocks.iter().filter_map(Block::attention);
-    let queries: usize = attention.map(|part| part.heads * model.architecture.head_dim).sum();
-    // Each query meets the keys up to its own, and their values.
-    let pairs = tokens as f64 * (tokens as f64 + 1.0) / 2.0;
-    2.0 * (tokens as f64 * products + size(head) + 2.0 * queries as f64 * pairs)
+/// Operations of a prompt, by the arithmetic that computes them.
+struct PrefillFlops {
+    f32: f64,
+    /// Products of rows rounded to 8 bits.
+    int8: f64,
+}
+
+impl PrefillFlops {
+    /// Of a prompt of `tokens`, of which the last one reaches the head.
+    fn of(model: &Model, tokens: usize) -> Self {
+        let attention = model.blocks.iter().filter_map(Block::attention);
+        let queries: usize = attention.map(|part| part.heads * model.architecture.head_dim).sum();
+        // Each query meets the keys up to its own, and their values.
+        let pairs = tokens as f64 * (tokens as f64 + 1.0) / 2.0;
+        let mut flops = Self { f32: 4.0 * queries as f64 * pairs, int8: 0.0 };
+        let head = model.head.as_ref().map_or(&model.embedding, |head| &head.weight);
+        let all = blocks_of(model).map(|weight| (weight, tokens)).chain([(head.as_ref(), 1)]);
+        for (weight, rows) in all {
+            let [out, inn] = weight.shape();
+            let own = 2.0 * rows as f64 * out as f64 * inn as f64;
+            match weight.product().is_some_and(Product::reads_int8) {
+                true => flops.int8 += own,
+                false => flops.f32 += own,
+            }
+        }
+        flops
+    }
 }
 
 fn weight_types(model: &Model) -> String {

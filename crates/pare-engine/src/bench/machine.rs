@@ -2,7 +2,7 @@
 
 use super::spread::Spread;
 use pare_kernels::isa::Isa;
-use pare_kernels::machine::{Stream, peak_flops};
+use pare_kernels::machine::{Stream, peak_flops, peak_int8_ops};
 use pare_kernels::pool::Pool;
 use serde::Serialize;
 use std::fs;
@@ -39,6 +39,10 @@ pub struct Machine {
     pub peak_flops: f64,
     /// All measurements of it.
     pub peak_flops_spread: Spread,
+    /// Operations on 8-bit integers per second of all threads together, a multiply-add counted as two: the median.
+    pub peak_int8_ops: f64,
+    /// All measurements of it.
+    pub peak_int8_spread: Spread,
 }
 
 /// Measures the limits of the machine between the rounds of a run.
@@ -48,6 +52,7 @@ pub(super) struct Limits<'a> {
     cache_bytes: Option<u64>,
     reads: Vec<f64>,
     peaks: Vec<f64>,
+    int8: Vec<f64>,
 }
 
 impl<'a> Limits<'a> {
@@ -57,18 +62,20 @@ impl<'a> Limits<'a> {
         let wanted = cache_bytes.map_or(0, |bytes| bytes.saturating_mul(TIMES_CACHE)).max(LEAST_BUFFER);
         let most = free_memory().map_or(LEAST_BUFFER, |bytes| bytes / PART_OF_FREE);
         let stream = Stream::new(usize::try_from(wanted.min(most)).unwrap_or(usize::MAX / 2), pool);
-        Self { pool, stream, cache_bytes, reads: Vec::new(), peaks: Vec::new() }
+        Self { pool, stream, cache_bytes, reads: Vec::new(), peaks: Vec::new(), int8: Vec::new() }
     }
 
     /// Measures once.
     pub(super) fn measure(&mut self) {
         self.reads.push(self.stream.read(self.pool));
         self.peaks.push(peak_flops(self.pool));
+        self.int8.push(peak_int8_ops(self.pool));
     }
 
     /// The machine; nothing when no measurement was made.
     pub(super) fn machine(&self, load_before: Option<f64>) -> Option<Machine> {
         let (reads, peaks) = (Spread::of(self.reads.iter().copied())?, Spread::of(self.peaks.iter().copied())?);
+        let int8 = Spread::of(self.int8.iter().copied())?;
         Some(Machine {
             cpu: cpu(),
             threads: self.pool.threads(),
@@ -81,6 +88,8 @@ impl<'a> Limits<'a> {
             read_bandwidth_spread: reads,
             peak_flops: peaks.median,
             peak_flops_spread: peaks,
+            peak_int8_ops: int8.median,
+            peak_int8_spread: int8,
         })
     }
 }

@@ -20,6 +20,24 @@ use peer::{Build, Peer};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+/// Tokens of context that [`peak_memory`] runs at, where a model's window allows it.
+pub const MEMORY_CONTEXT: usize = 2048;
+
+/// The most memory of this process while it opens the model called `name`, packs it as it is stored, and runs it at [`MEMORY_CONTEXT`]
+/// tokens; for a process that has done nothing else. Mapped files count as far as they are in memory. None where the system does not say.
+///
+/// # Errors
+/// There is no such model; what is wrong with its files; the user stops it.
+pub fn peak_memory(name: &str, work: Work<'_>) -> Result<Option<u64>, Error> {
+    let bundle = Bundle::open(name, work)?;
+    let model = bundle.model.packed(PackAs::Stored, work.pool);
+    let window = model.architecture.context;
+    let context = MEMORY_CONTEXT.min(window).saturating_sub(1);
+    let sizes = Sizes { prompt: crate::speed::PROMPT.min(window), tokens: 1, contexts: vec![context] };
+    Track::new(&model, sizes, work.pool).turn(work.interrupt)?;
+    Ok(machine::peak_memory())
+}
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -1,5 +1,7 @@
 //! What a comparison holds: the dense model, and what became of every recipe at every keep.
 
+#[cfg(doc)]
+use super::{AS_READ, DENSE};
 use crate::bench::spread::Spread;
 use crate::report::ModelFacts;
 use serde::{Deserialize, Serialize};
@@ -14,8 +16,10 @@ pub struct Comparison {
     pub model: ModelFacts,
     /// The shares that were asked for, largest first.
     pub keeps: Vec<f64>,
-    /// Figures of the model before.
+    /// Figures of the model before, in plain numbers.
     pub dense: Measured,
+    /// The files that the user gave, run as they are stored: the answers are by definition those of `dense`, bytes and speed are its own.
+    pub as_read: Measured,
     /// Each recipe at each keep, recipe by recipe, keeps in the order of `keeps`.
     pub entries: Vec<Entry>,
     /// Which entries no other one beats.
@@ -26,7 +30,7 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Names of the entries that no other entry beats, the cheapest first.
+/// Names of the entries that no other one beats, the cheapest first; [`DENSE`] and [`AS_READ`] are among the entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Fronts {
     /// Divergence against bytes.

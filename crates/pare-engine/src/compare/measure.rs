@@ -2,7 +2,7 @@
 
 use super::cache::{Folder, Key};
 use super::entry::{Cost, Measured, Speed};
-use super::{Request, storage};
+use super::{Request, in_blocks, storage};
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
@@ -10,7 +10,7 @@ use crate::bundle::Bundle;
 use crate::evaluate::{TextFigures, Window, on_text, windows};
 use crate::probe::{self, Series};
 use crate::progress::Work;
-use crate::prove::{Job, Made, bytes_to_write, packed_as, record};
+use crate::prove::{Job, Made, bytes_to_write, facts, packed_as, record};
 use crate::recipe::Recipe;
 use crate::write::{Kept, WriteAs, Written, write_directory};
 use crate::{Error, parallel};
@@ -29,8 +29,8 @@ pub(super) const ROUNDS: usize = 5;
 /// How far from the share that was asked a result may be and still stand beside the others.
 const NEAR: f64 = 0.03;
 
-/// The dense model's own figures; its bytes are those of the model written as the others are.
-pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Work<'_>) -> Result<Measured, Error> {
+/// The figures of the dense model, whose bytes are those of the model written plain; and of the model as it was read.
+pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Work<'_>) -> Result<[Measured; 2], Error> {
     let start = Instant::now();
     let model = &request.bundle.model;
     let peak_is_own = machine::forget_peak_memory();
@@ -49,7 +49,22 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     figures.probes = probes(request, &packed, work)?;
     figures.speed = if request.speed { speed(&[&packed], work)? } else { None };
     figures.cost = Cost { shrink_seconds: 0.0, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
-    Ok(figures)
+    // A model that was rewritten after it was read holds other numbers than its files.
+    let files = match request.bundle.rewritten {
+        true => Some(Bundle::open(&request.bundle.path.display().to_string(), work)?),
+        false => None,
+    };
+    let mut as_read = figures.clone();
+    let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
+    if files.is_some() {
+        let on_text = crate::evaluate::on_text(&[model, &read], &text(request)?, work)?;
+        as_read = self::figures(request, &on_text[..1], &on_text[1..], &read)?;
+        (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
+    }
+    (as_read.bytes, as_read.storage) =
+        (request.bundle.bytes, facts(files.as_ref().unwrap_or(request.bundle)).storage.to_lowercase());
+    as_read.speed = if request.speed { speed(&[&packed, &read], work)? } else { None };
+    Ok([figures, as_read])
 }
 
 /// Shrinks, writes, reads back and measures. The artefact is removed, unless it is to be kept.
@@ -72,7 +87,7 @@ pub(super) fn pared(
         write_as,
         resumable: false,
     };
-    let mut write_as = storage(recipe);
+    let mut write_as = storage(recipe, in_blocks(request));
     let make = |write_as: WriteAs| -> Result<(OutputDir, Made), Error> {
         let output = folder.artefact(key, request.keep_models)?;
         output.require_room(bytes_to_write(dense, recipe, keep, write_as, false))?;

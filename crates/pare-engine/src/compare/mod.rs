@@ -19,11 +19,16 @@ pub use run::run;
 pub(crate) use entry::tests::measured as example;
 
 use crate::Error;
+use crate::as_read::AsRead;
 use crate::bundle::Bundle;
 use crate::recipe::{BUILT_IN, Recipe};
 use crate::text::Text;
 use crate::write::WriteAs;
 use std::path::Path;
+
+/// How the dense model is called among the entries of a front.
+pub const DENSE: &str = "dense";
+pub use crate::prove::AS_READ;
 
 /// The recipes that every comparison holds: what the others must beat.
 pub const BASELINES: [&str; 2] = ["random", "magnitude"];
@@ -107,9 +112,17 @@ pub fn keeps(asked: &[f64]) -> Result<Vec<f64>, Error> {
     if keeps.is_empty() { Err(Error::Refused("--keep: give at least one share".to_owned())) } else { Ok(keeps) }
 }
 
+/// Whether the model was read in quantised blocks.
+fn in_blocks(request: &Request<'_>) -> bool {
+    AsRead::of(&request.bundle.model).is_some()
+}
+
 /// In which form the result of `recipe` is written: without the zeros of a pattern that has a storage, else as the recipe leaves it.
-fn storage(recipe: &Recipe) -> WriteAs {
-    WriteAs::of_pattern(recipe).unwrap_or(WriteAs::Auto.of(recipe))
+fn storage(recipe: &Recipe, in_blocks: bool) -> WriteAs {
+    match WriteAs::Auto.of_kind(recipe, in_blocks) {
+        WriteAs::Auto => WriteAs::of_pattern(recipe).unwrap_or(WriteAs::Auto),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +158,7 @@ mod tests {
 
     #[test]
     fn patterns_are_written_without_their_zeros() {
-        let form = |name: &str| storage(&Recipe::find(name).unwrap()).name();
+        let form = |name: &str| storage(&Recipe::find(name).unwrap(), false).name();
         for (name, want) in [
             ("wanda-2of4", "2of4-f16"),
             ("sparsegpt-2of4", "2of4-f16"),
@@ -161,6 +174,24 @@ mod tests {
             ("asvd", "kept"),
             ("gptq", "kept"),
             ("gptq-eora", "kept"),
+        ] {
+            assert_eq!(form(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_in_blocks_stays_in_blocks() {
+        let form = |name: &str| storage(&Recipe::find(name).unwrap(), true).name();
+        for name in ["slim", "wanda", "wanda-2of4", "random", "flap", "shortgpt", "slicegpt", "sparsegpt"] {
+            assert_eq!(form(name), "as-read", "{name}");
+        }
+        // Recipes that end in a storage or on a grid of their own keep it.
+        for (name, want) in [
+            ("gptq", "kept"),
+            ("asvd", "kept"),
+            ("armor", "2of4-f16"),
+            ("bitmod", "auto"),
+            ("sparsegpt-int4", "2of4-f16"),
         ] {
             assert_eq!(form(name), want, "{name}");
         }

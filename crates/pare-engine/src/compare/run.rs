@@ -4,9 +4,9 @@ use super::cache::{Folder, Found, Key, tokens};
 use super::entry::{Comparison, Entry, Fronts, Measured, Outcome};
 use super::front::{Point, front};
 use super::steps::{Clock, Step};
-use super::{BASELINES, Done, Request, measure, storage};
+use super::{AS_READ, BASELINES, DENSE, Done, Request, in_blocks, measure, storage};
 use crate::progress::Work;
-use crate::prove::{check, facts};
+use crate::prove::{about_as_read, check, facts};
 use crate::recipe::Recipe;
 use crate::text::fingerprint;
 use crate::write::WriteAs;
@@ -42,7 +42,7 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
     let mut left = planned.iter().filter(|planned| planned.entry.is_none()).count();
     // The dense model is the first entry.
     let count = planned.len() + 1;
-    let dense = {
+    let [dense, as_read] = {
         let step = Step::new(work.progress, (1, count), "dense", None);
         run.dense(&dense_key, Work { progress: &step, ..work })?
     };
@@ -63,10 +63,11 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
         pare: env!("CARGO_PKG_VERSION").to_owned(),
         model: facts(request.bundle),
         keeps: request.keeps.to_vec(),
-        fronts: fronts(&dense, &entries),
+        fronts: fronts([&dense, &as_read], &entries),
         conditions: conditions(request, work.pool.threads()),
         notes: notes(request, &entries),
         dense,
+        as_read,
         entries,
     };
     Ok(Done { comparison, computed: run.computed, found: run.found, spoilt: run.spoilt })
@@ -114,7 +115,7 @@ impl<'a> Run<'a> {
         let Some((recipe, keep)) = pared else { return Key::new(made_from, "dense") };
         made_from["recipe"] = json!(recipe);
         made_from["keep"] = json!(keep);
-        made_from["storage"] = json!(storage(recipe).name());
+        made_from["storage"] = json!(storage(recipe, in_blocks(self.request)).name());
         Key::new(made_from, &format!("{}-{keep}", recipe.name))
     }
 
@@ -129,21 +130,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn dense(&mut self, key: &Key, work: Work<'_>) -> Result<Measured, Error> {
-        if let Some(Outcome::Measured(measured)) = self.load(key) {
+    /// The dense model, and the model as it was read: one entry.
+    fn dense(&mut self, key: &Key, work: Work<'_>) -> Result<[Measured; 2], Error> {
+        let mut made_from = self.shared.clone();
+        made_from["as"] = json!(AS_READ);
+        let key_of_read = Key::new(made_from, "as-read");
+        let found = [self.load(key), self.load(&key_of_read)];
+        if let [Some(Outcome::Measured(dense)), Some(Outcome::Measured(as_read))] = found {
             self.found += 1;
-            return Ok(measured);
+            return Ok([dense, as_read]);
         }
         let measured = measure::dense(self.request, &self.folder, key, work)?;
         self.computed += 1;
-        self.folder.store(key, &Outcome::Measured(measured.clone()))?;
+        for (key, measured) in [key, &key_of_read].into_iter().zip(&measured) {
+            self.folder.store(key, &Outcome::Measured(measured.clone()))?;
+        }
         Ok(measured)
     }
 
     /// What is known before the work: that it cannot be, or what an earlier run measured.
     fn look_up(&mut self, recipe: &'a Recipe, keep: f64) -> Planned<'a> {
         let key = self.key(Some((recipe, keep)));
-        let outcome = match check(self.request.bundle, recipe, keep) {
+        let outcome = match check(self.request.bundle, recipe, keep, storage(recipe, in_blocks(self.request))) {
             Err(error) => Some(Outcome::NotApplicable { why: reason(&error) }),
             Ok(()) => self.load(&key).filter(|outcome| {
                 let wanted = self.request.keep_models && matches!(outcome, Outcome::Measured(_));
@@ -217,18 +225,17 @@ fn reason(error: &Error) -> String {
     }
 }
 
-fn fronts(dense: &Measured, entries: &[Entry]) -> Fronts {
-    let measured: Vec<(&Entry, &Measured)> =
-        entries.iter().filter_map(|entry| Some((entry, entry.measured()?))).collect();
+fn fronts([dense, as_read]: [&Measured; 2], entries: &[Entry]) -> Fronts {
+    let before = [(AS_READ.to_owned(), as_read), (DENSE.to_owned(), dense)];
+    let pared = entries.iter().filter_map(|entry| Some((entry.name(), entry.measured()?)));
+    let measured: Vec<(String, &Measured)> = before.into_iter().chain(pared).collect();
     let names = |cost: &dyn Fn(&Measured) -> f64| -> Vec<String> {
         let points: Vec<Point> =
             measured.iter().map(|(_, figures)| Point { cost: cost(figures), loss: figures.kl_mean }).collect();
-        front(&points).into_iter().map(|index| measured[index].0.name()).collect()
+        front(&points).into_iter().map(|index| measured[index].0.clone()).collect()
     };
-    Fronts {
-        bytes: names(&|figures| figures.bytes as f64),
-        speed: names(&|figures| figures.comparable_tok_s(dense).map_or(f64::NAN, |rate| -rate)),
-    }
+    let speed = names(&|figures| figures.comparable_tok_s(dense).map_or(f64::NAN, |rate| -rate));
+    Fronts { bytes: names(&|figures| figures.bytes as f64), speed }
 }
 
 fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
@@ -269,13 +276,7 @@ fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
 fn notes(request: &Request<'_>, entries: &[Entry]) -> Vec<String> {
     let bundle = request.bundle;
     let mut notes = bundle.warnings.clone();
-    let storage = bundle.model.blocks.iter().flat_map(|block| block.linears()).next();
-    notes.push(format!(
-        "Bytes are of weights written as {}; the model that was read is {} ({} bytes).",
-        WriteAs::Auto.dtype(&bundle.model).name().to_lowercase(),
-        storage.map_or("f32", |(_, linear)| linear.weight.name()),
-        bundle.bytes
-    ));
+    notes.push(about_as_read(bundle, &WriteAs::Auto.dtype(&bundle.model).name().to_lowercase()));
     let measured = || entries.iter().filter_map(Entry::measured);
     if measured().any(|figures| !figures.perplexity.is_finite() || !figures.kl_mean.is_finite()) {
         notes.push("A model gave numbers that are not finite: its figures say so, and it is on no plot.".to_owned());
@@ -293,4 +294,32 @@ fn notes(request: &Request<'_>, entries: &[Entry]) -> Vec<String> {
         notes.push(why.to_owned());
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::tests::measured;
+    use super::*;
+
+    #[test]
+    fn the_model_before_is_on_the_front_and_a_mask_of_its_bytes_is_not() {
+        let of = |name: &str, figures: Measured| Entry {
+            recipe: name.to_owned(),
+            about: String::new(),
+            source: String::new(),
+            baseline: false,
+            keep: 0.8,
+            outcome: Outcome::Measured(figures),
+        };
+        let entries = [of("wanda", measured(0.05, 269, 1.0)), of("slim", measured(0.4, 226, 1.25))];
+        let dense = measured(0.0, 269, 1.0);
+        // A file that was f16 is the dense model.
+        let found = fronts([&dense, &dense], &entries);
+        assert_eq!(found.bytes, ["slim 0.8", "as read", "dense"]);
+        // A file in blocks is smaller and faster than all of them.
+        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &entries);
+        assert_eq!((found.bytes, found.speed), (vec!["as read".to_owned()], vec!["as read".to_owned()]));
+        let entries = [of("slim", measured(0.4, 83, 2.6))];
+        assert_eq!(fronts([&dense, &measured(0.0, 98, 2.3)], &entries).bytes, ["slim 0.8", "as read"]);
+    }
 }

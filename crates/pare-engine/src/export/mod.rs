@@ -9,6 +9,8 @@ mod tensors;
 
 pub(crate) use mix::fitting;
 
+pub(crate) use mixed::choose;
+
 use crate::Error;
 use crate::bundle::Bundle;
 use crate::progress::Work;

@@ -88,7 +88,7 @@ fn panel(quantity: &Quantity, figures: &[Figures]) -> Option<Panel> {
                 tooltip: format!("{}: {shown}", figures.label),
                 value: shown,
                 class: match figures.role {
-                    Role::Dense => "dense",
+                    Role::Dense | Role::AsRead => "dense",
                     Role::Result => "result",
                     Role::Baseline => "baseline",
                 },

@@ -5,7 +5,7 @@ use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
 use super::{Figures, Role};
-use crate::compare::{Comparison, Entry, Measured, Outcome};
+use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, Outcome};
 use askama::Template;
 
 #[derive(Template)]
@@ -91,14 +91,18 @@ fn lead(comparison: &Comparison) -> String {
         .keeps
         .iter()
         .filter_map(|&keep| {
-            let (entry, figures) = *of_share(comparison, keep).first()?;
+            // What is as large as before has gained nothing by its loss.
+            let smaller = |(_, figures): &(&Entry, &Measured)| figures.bytes < comparison.as_read.bytes;
+            let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
             Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
         })
         .collect();
     if best.is_empty() {
-        return "No recipe could keep any of the shares.".to_owned();
+        let none = comparison.entries.iter().all(|entry| entry.measured().is_none());
+        let why = ["No recipe made the model smaller than it was read.", "No recipe could keep any of the shares."];
+        return why[usize::from(none)].to_owned();
     }
-    format!("Least divergence: {}.", best.join(", "))
+    format!("Least divergence of what is smaller than the model as it was read: {}.", best.join(", "))
 }
 
 fn plots(comparison: &Comparison) -> Vec<Pane> {
@@ -108,7 +112,12 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
             let (label, baseline) = (entry.name(), entry.baseline);
             Some(Mark { label, x: x(figures), kl: figures.kl_mean, baseline })
         };
-        comparison.entries.iter().filter_map(mark).collect()
+        let before = [(AS_READ, &comparison.as_read), (DENSE, &comparison.dense)];
+        let before = before.map(|(label, figures)| {
+            let (label, baseline) = (label.to_owned(), false);
+            Mark { label, x: x(figures), kl: figures.kl_mean, baseline }
+        });
+        comparison.entries.iter().filter_map(mark).chain(before).collect()
     };
     let dense = &comparison.dense;
     let mega = |figures: &Measured| figures.bytes as f64 / 1e6;
@@ -136,15 +145,17 @@ fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
         return None;
     }
     let dense = &comparison.dense;
-    let mut figures = vec![as_figures("original", Role::Dense, dense)];
+    let mut figures =
+        vec![as_figures("original", Role::Dense, dense), as_figures(AS_READ, Role::AsRead, &comparison.as_read)];
+    let before = figures.len();
     figures.extend(entries.iter().map(|(entry, measured)| {
         as_figures(&entry.recipe, if entry.baseline { Role::Baseline } else { Role::Result }, measured)
     }));
     let mut table = tables::figures(&figures);
     for (index, row) in table.rows.iter_mut().enumerate() {
         // None of them is the result: all are weighed alike.
-        let baseline = index > 0 && entries[index - 1].0.baseline;
-        (row.class, row.remark) = ("", if baseline { "baseline" } else { "" });
+        let Some(entry) = index.checked_sub(before) else { continue };
+        (row.class, row.remark) = ("", if entries[entry].0.baseline { "baseline" } else { "" });
     }
     // Speeds of different moments are not ranked; the ratios are.
     if let Some(decode) = table.columns.iter().position(|column| column.title == "Decode") {
@@ -155,7 +166,8 @@ fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
                    better: Better,
                    show: fn(f64) -> String,
                    value: &dyn Fn(&Measured) -> Option<f64>| {
-        let values: Vec<Option<f64>> = std::iter::once(None).chain(entries.iter().map(|(_, own)| value(own))).collect();
+        let measured = entries.iter().map(|(_, own)| value(own));
+        let values: Vec<Option<f64>> = std::iter::repeat_n(None, before).chain(measured).collect();
         if values.iter().all(Option::is_none) {
             return;
         }
@@ -179,7 +191,7 @@ fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
 }
 
 fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
-    let pared = |value: f64| (role != Role::Dense).then_some(value);
+    let pared = |value: f64| (!matches!(role, Role::Dense | Role::AsRead)).then_some(value);
     Figures {
         label: label.to_owned(),
         role,
@@ -192,13 +204,14 @@ fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
         bytes: Some(measured.bytes),
         prefill_tok_s: None,
         decode_tok_s: measured.speed.map(|speed| speed.decode_tok_s),
+        peak_memory_bytes: None,
         probes: measured.probes.clone(),
     }
 }
 
 /// The comparison with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
 fn visible_comparison(comparison: &Comparison) -> Comparison {
-    let Comparison { pare, model, keeps, dense, entries, fronts, conditions, notes } = comparison;
+    let Comparison { pare, model, keeps, dense, as_read, entries, fronts, conditions, notes } = comparison;
     let names = |names: &[String]| names.iter().map(|name| visible(name)).collect();
     let figures = |measured: &Measured| Measured {
         storage: visible(&measured.storage),
@@ -220,6 +233,7 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
         model: visible_model(model),
         keeps: keeps.clone(),
         dense: figures(dense),
+        as_read: figures(as_read),
         entries: entries.iter().map(entry).collect(),
         fronts: crate::compare::Fronts { bytes: names(&fronts.bytes), speed: names(&fronts.speed) },
         conditions: conditions.iter().map(|(name, value)| (visible(name), visible(value))).collect(),
@@ -249,6 +263,7 @@ mod tests {
             model: inspected().model,
             keeps: vec![0.8, 0.5],
             dense: example(0.0, 269_000_000, 1.0),
+            as_read: example(0.0, 269_000_000, 1.0),
             entries: vec![
                 entry("slim", 0.8, measured(0.08, 230_000_000, 1.2)),
                 entry("slim", 0.5, measured(0.9, 170_000_000, 1.6)),
@@ -283,7 +298,7 @@ mod tests {
             "∞",
             "a remark",
             "<dt>slim</dt><dd>what it does <small>(a paper)</small></dd>",
-            "Least divergence: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
+            "Least divergence of what is smaller than the model as it was read: slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
@@ -316,6 +331,7 @@ mod tests {
         let mut comparison = comparison();
         let drop_speed = |measured: &mut Measured| measured.speed = None;
         drop_speed(&mut comparison.dense);
+        drop_speed(&mut comparison.as_read);
         for entry in &mut comparison.entries {
             if let Outcome::Measured(measured) = &mut entry.outcome {
                 drop_speed(measured);

@@ -37,7 +37,7 @@ pub struct Report {
     pub redundancy: Vec<BlockRedundancy>,
     /// Distortion curves per block, where `inspect --curve` measured them; empty otherwise.
     pub curves: Vec<BlockCurve>,
-    /// Figures: the dense model first, then the result, then the baselines. One entry for `inspect`.
+    /// Figures: the dense model first, then the model as it was read, the result and the baselines. One entry for `inspect`.
     pub figures: Vec<Figures>,
     /// The same prompts continued by several models.
     pub samples: Vec<Sample>,
@@ -152,8 +152,10 @@ pub struct CurvePoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Before.
+    /// Before, in plain numbers: what quality is measured against.
     Dense,
+    /// The files that the user gave, run as they are stored: the dense model's answers, with bytes and a speed of their own.
+    AsRead,
     /// What the recipe made.
     Result,
     /// A simple method at the same keep.
@@ -185,6 +187,8 @@ pub struct Figures {
     pub prefill_tok_s: Option<f64>,
     /// Tokens per second of greedy decoding.
     pub decode_tok_s: Option<f64>,
+    /// Most memory of a process that has only this model in it, at the context that the report's conditions name.
+    pub peak_memory_bytes: Option<u64>,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,
 }

@@ -24,7 +24,8 @@ pub(super) fn summary(report: &Report) -> Summary {
                 report.figures.iter().filter(|figures| figures.role == Role::Baseline).collect();
             let clauses =
                 [removed(report, dense, result), quality(dense, result), comparison(dense, result, &baselines)];
-            Summary { lead: clauses.join("; ") + ".", more: changes(dense, result) }
+            let before = report.figures.iter().find(|figures| figures.role == Role::AsRead).unwrap_or(dense);
+            Summary { lead: clauses.join("; ") + ".", more: changes(before, result) }
         }
         _ => alone(report),
     }
@@ -111,6 +112,7 @@ fn change(before: f64, after: f64) -> String {
     format!("{sign}{}", percent(change.abs()))
 }
 
+/// From the model as it was read to the result.
 fn changes(dense: &Figures, result: &Figures) -> Vec<String> {
     let mut lines = Vec::new();
     if let (Some(before), Some(after)) = (dense.bytes, result.bytes)

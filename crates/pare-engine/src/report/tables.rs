@@ -70,7 +70,7 @@ fn whole(value: f64) -> String {
     count(value as u64)
 }
 
-const QUANTITIES: [Quantity; 9] = [
+const QUANTITIES: [Quantity; 10] = [
     quantity(("Perplexity", ""), Better::Lower, |figures| figures.perplexity, |value| significant(value, 4)),
     quantity(("Ratio", ""), Better::Lower, |figures| figures.perplexity_ratio, times),
     quantity(("KL mean", "nats"), Better::Lower, |figures| figures.kl_mean, three_digits),
@@ -80,6 +80,12 @@ const QUANTITIES: [Quantity; 9] = [
     quantity(("Bytes", ""), Better::Lower, |figures| figures.bytes.map(|bytes| bytes as f64), megabytes),
     quantity(("Decode", "tokens/s"), Better::Higher, |figures| figures.decode_tok_s, three_digits),
     quantity(("Prefill", "tokens/s"), Better::Higher, |figures| figures.prefill_tok_s, three_digits),
+    quantity(
+        ("Memory", "peak"),
+        Better::Lower,
+        |figures| figures.peak_memory_bytes.map(|bytes| bytes as f64),
+        megabytes,
+    ),
 ];
 
 /// The cells of one quantity for all models. The best value of the pared ones is marked, unless they read the same.
@@ -92,7 +98,7 @@ pub(super) fn cells(figures: &[Figures], better: Better, show: fn(f64) -> String
         .iter()
         .zip(values)
         .enumerate()
-        .filter(|(_, (figures, _))| figures.role != Role::Dense)
+        .filter(|(_, (figures, _))| !matches!(figures.role, Role::Dense | Role::AsRead))
         .filter_map(|(index, (_, value))| value.filter(|value| !value.is_nan()).map(|value| (index, value)))
         .collect();
     let best = pared.iter().copied().reduce(|best, other| {
@@ -111,7 +117,7 @@ pub(super) fn cells(figures: &[Figures], better: Better, show: fn(f64) -> String
 
 fn class(role: Role) -> &'static str {
     match role {
-        Role::Dense => "dense",
+        Role::Dense | Role::AsRead => "dense",
         Role::Result => "result",
         Role::Baseline => "baseline",
     }
@@ -127,6 +133,7 @@ pub(super) fn figures(figures: &[Figures]) -> Table {
             label: figures.label.clone(),
             remark: match figures.role {
                 Role::Dense => "original",
+                Role::AsRead => "what you had",
                 Role::Result => "result",
                 Role::Baseline => "baseline",
             },

@@ -103,6 +103,7 @@ fn visible_figures(figures: &Figures) -> Figures {
         bytes,
         prefill_tok_s,
         decode_tok_s,
+        peak_memory_bytes,
         ref probes,
     } = figures;
     Figures {
@@ -117,6 +118,7 @@ fn visible_figures(figures: &Figures) -> Figures {
         bytes,
         prefill_tok_s,
         decode_tok_s,
+        peak_memory_bytes,
         probes: probes.iter().map(|(name, &share)| (visible(name), share)).collect(),
     }
 }

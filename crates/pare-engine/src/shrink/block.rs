@@ -43,6 +43,7 @@ impl Prepared<'_> {
         self.recipe.sequential
             || self.cuts.iter().any(|cut| cut.columns.is_some() || cut.restore.is_some())
             || self.encodes.iter().any(|encode| !encode.needs.is_empty() || encode.restore.is_some())
+            || self.rounds_by_text()
     }
 
     /// Finishes block `index`; `states` are what reaches it, and stay as they are.
@@ -55,7 +56,9 @@ impl Prepared<'_> {
         work: Work<'_>,
     ) -> Result<Done, Error> {
         let mut done = self.finish_cuts((index, original), decided, states.as_deref_mut(), bias_allowed, work)?;
-        self.encode(&mut done, &mut Observing { index, states, work })?;
+        let mut observer = Observing { index, states, work };
+        self.encode(&mut done, &mut observer)?;
+        self.round(&mut done, &mut observer)?;
         Ok(done)
     }
 
@@ -264,14 +267,14 @@ impl Done {
 }
 
 /// The states that reach a block, when there are any.
-struct Observing<'s, 'm> {
-    index: usize,
-    states: Option<&'s mut States<'m>>,
-    work: Work<'s>,
+pub(super) struct Observing<'s, 'm> {
+    pub(super) index: usize,
+    pub(super) states: Option<&'s mut States<'m>>,
+    pub(super) work: Work<'s>,
 }
 
 impl Observing<'_, '_> {
-    fn observe(&mut self, block: &Block, needs: &Needs) -> Result<Stats, Error> {
+    pub(super) fn observe(&mut self, block: &Block, needs: &Needs) -> Result<Stats, Error> {
         self.states.as_mut().ok_or(Error::Recipe)?.observe(self.index, block, needs, self.work)
     }
 }

@@ -1,5 +1,6 @@
 //! The stages of a recipe with their methods looked up, and what each of them has to remove.
 
+use super::round::InForm;
 use crate::Error;
 use crate::candidates::{Candidates, projection_weights};
 use crate::observe::Needs;
@@ -38,6 +39,8 @@ pub(super) struct PreparedCut<'a> {
     pub(super) candidates: Vec<Candidates>,
     /// Share of the candidates that stays.
     pub(super) keep: f64,
+    /// What stays is a multiple of this many units.
+    pub(super) multiple: usize,
 }
 
 impl PreparedCut<'_> {
@@ -94,6 +97,8 @@ pub(super) struct Prepared<'a> {
     pub(super) encodes: Vec<PreparedEncode<'a>>,
     /// Share of all projection weights that stays: what the user asked for.
     pub(super) asked: f64,
+    /// In which blocks matrices are rounded again.
+    pub(super) form: Option<InForm<'a>>,
 }
 
 /// What a rewrite of a recipe is asked to keep.
@@ -116,7 +121,7 @@ impl<'a> Prepared<'a> {
             let why = format!("recipe {} removes nothing: it only changes how numbers are kept", recipe.name);
             return Err(Error::Keep { keep, why });
         }
-        let mut prepared = Self { recipe, cuts: Vec::new(), encodes: Vec::new(), asked: keep };
+        let mut prepared = Self { recipe, cuts: Vec::new(), encodes: Vec::new(), asked: keep, form: None };
         let missing = (1.0 - keep) * whole as f64;
         let grains: Vec<Vec<Candidates>> =
             recipe.cut.iter().map(|cut| Candidates::of_model(cut.grain, model)).collect();
@@ -214,6 +219,7 @@ fn prepare_cut<'a>(cut: &'a Cut, candidates: Vec<Candidates>, keep: f64, seed: u
         restore,
         candidates,
         keep,
+        multiple: cut.multiple,
     })
 }
 

@@ -42,7 +42,7 @@ impl Prepared<'_> {
             quotas = spread(&outcome.map_err(|error| self.told_of_option(error))?);
             for &cut in &cuts {
                 let sizes: Vec<usize> = self.cuts[cut].candidates.iter().map(|group| group.units).collect();
-                quotas[cut] = round_to_multiple(&quotas[cut], &sizes, self.cuts[cut].cut.multiple);
+                quotas[cut] = round_to_multiple(&quotas[cut], &sizes, self.cuts[cut].multiple);
             }
         }
         Ok(quotas)
@@ -74,7 +74,7 @@ impl PreparedCut<'_> {
                 floor: 1,
             }];
         }
-        let floor = |units: usize| if self.is_part() { 0 } else { self.cut.multiple.min(units) };
+        let floor = |units: usize| if self.is_part() { 0 } else { self.multiple.min(units) };
         let row = |(group, scores): (&crate::candidates::Candidates, &Vec<f64>)| Row {
             name: group.site.to_string(),
             block: group.site.block,

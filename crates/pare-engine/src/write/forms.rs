@@ -70,7 +70,7 @@ pub(super) fn split<'a>(
             Source::Shared(weight) => match write_as {
                 WriteAs::Blocks(BlockType::Q6K) => split.blocks(name, weight, BlockType::Q6K),
                 WriteAs::Blocks(_) => split.blocks(name, weight, BlockType::Q8_0),
-                WriteAs::Kept => split.kept(name, weight),
+                WriteAs::Kept | WriteAs::AsRead => split.kept(name, weight),
                 _ => split.plain(name.clone(), weight),
             },
             Source::Projection(weight) => split.projection(name, weight)?,
@@ -173,7 +173,7 @@ impl<'a> Split<'a, '_> {
                 }
                 self.projection(&format!("{name}.wrapped.core"), wrapped.core().as_ref())?;
             }
-            (WriteAs::Kept, None) => self.kept(name, weight),
+            (WriteAs::Kept | WriteAs::AsRead, None) => self.kept(name, weight),
             (WriteAs::Blocks(ty), None) => self.blocks(name, weight, ty),
             (WriteAs::Sparse(pattern, ty), None) => self.sparse(name, weight, pattern, ty)?,
         }

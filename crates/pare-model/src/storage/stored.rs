@@ -99,6 +99,16 @@ impl Stored {
         self
     }
 
+    /// The weight with only these rows, their bytes as they are.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn keep_rows(&self, rows: &[usize]) -> Self {
+        let bytes: Vec<u8> = rows.iter().flat_map(|&row| self.row_bytes(row)).copied().collect();
+        Self { element: self.element, shape: [rows.len(), self.shape[1]], bytes: bytes.into(), order: None }
+    }
+
     /// The bytes of row `row`.
     ///
     /// # Panics

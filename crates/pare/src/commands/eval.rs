@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{off_grid, open, verification};
+use super::{memory, off_grid, open, verification};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -13,6 +13,7 @@ use pare_engine::tasks::{self, Accuracy, Outcome};
 use pare_engine::text::Text;
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_methods::metric::Estimate;
+use pare_model::model::PackAs;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
             model: &against.model,
             bytes: Some(against.bytes),
             as_stored: false,
+            speed_only: false,
         });
     }
     let role = if against.is_some() { Role::Result } else { Role::Dense };
@@ -57,13 +59,21 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         model: &bundle.model,
         bytes: Some(bundle.bytes),
         as_stored: false,
+        speed_only: false,
     });
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
     let pack = arguments.weights.pack();
     let measures =
         Measures { text: &text, context, stride, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
-    let figures = verify(&entries, &measures, work)?;
+    let mut figures = verify(&entries, &measures, work)?;
+    // Memory is measured in a process of its own, which runs what is stored.
+    if !arguments.no_speed && pack == PackAs::Stored {
+        let paths = against.iter().chain([&bundle]).map(|bundle| &bundle.path);
+        for (figures, path) in figures.iter_mut().zip(paths) {
+            figures.peak_memory_bytes = memory::of(path, work.pool.threads());
+        }
+    }
     let answered = tasks.map(|tasks| tasks.answer(arguments, work)).transpose()?;
     if arguments.json {
         let Some(own) = figures.last() else { return Ok(()) };

@@ -4,6 +4,7 @@ use super::{Given, Wanted, open, text, window};
 use crate::cli::Merge;
 use crate::show;
 use anyhow::Result;
+use pare_engine::as_read::AsRead;
 use pare_engine::bundle::Bundle;
 use pare_engine::merging::{Joined, Request, check, merge};
 use pare_engine::progress::Work;
@@ -43,7 +44,10 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let texts = &arguments.texts;
     let inputs = [Some(&first.path), Some(&second.path), texts.text.as_ref(), texts.held_out.as_ref()];
     refuse_inputs(&arguments.output, inputs.into_iter().flatten())?;
-    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto);
+    let write_as = match WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto) {
+        WriteAs::Auto if AsRead::of(&first.model).is_some() => WriteAs::AsRead,
+        other => other,
+    };
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room((first.model.parameters().total as f64 * arguments.size * 4.0) as u64)?;
 
@@ -64,7 +68,12 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let mut merges = Vec::with_capacity(methods.len());
     for &method in &methods {
         let request = Request { method, settings: &settings, size: arguments.size, calibration: sequences };
-        merges.push((method.card.name, merge(&first.model, &second.model, &request, work)?));
+        let mut joined = merge(&first.model, &second.model, &request, work)?;
+        // What is compared is what will be written.
+        if let Some(form) = write_as.form(&first.model) {
+            form.round_nearest(&mut joined.model, work)?;
+        }
+        merges.push((method.card.name, joined));
     }
     let best = match &held_out {
         Some(text) if merges.len() > 1 => lowest(&merges, text, window(texts, &first), work)?,
@@ -86,7 +95,7 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         "seed": texts.seed,
         "calibration": calibration.as_ref().map(|text| &text.origin),
         "held_out": held_out.as_ref().map(|text| &text.origin),
-        "dtype": write_as.dtype(&first.model).name(),
+        "dtype": if write_as.is_own() { write_as.name() } else { write_as.dtype(&first.model).name() },
         "weight_bytes": written.bytes,
         "blocks": joined.blocks,
         "figures": figures,
@@ -198,7 +207,7 @@ fn figures(
     measured.push((method, Role::Result, Some(result.bytes), &result.model));
     let entries: Vec<Entry<'_>> = measured
         .into_iter()
-        .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false })
+        .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false, speed_only: false })
         .collect();
     Ok(verify(&entries, &Measures::of_text(text, window(&arguments.texts, first)), work)?)
 }

@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod inspect;
 mod logits;
+mod memory;
 mod merge;
 mod methods;
 mod pull;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Run(arguments) => run::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
+        Command::Memory { model } => memory::run(&model, work),
         Command::Pull(arguments) => pull::run(&arguments, work),
         Command::Logits(arguments) => logits::run(&arguments, work),
     }

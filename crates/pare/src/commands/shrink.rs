@@ -1,12 +1,12 @@
 //! `pare shrink`: remove, write, verify, report.
 
-use super::{Given, Wanted, off_grid, open, window};
+use super::{Given, Wanted, memory, off_grid, open, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
 use pare_engine::job::JobDirectory;
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record};
+use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record, size_note};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
 use pare_engine::text::Text;
@@ -14,6 +14,7 @@ use pare_engine::write::{WriteAs, other_family};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
+use std::path::Path;
 
 /// Prompts that the dense and the pared model continue side by side.
 pub(crate) const PROMPTS: [&str; 3] = [
@@ -27,17 +28,21 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
-    check(&bundle, &recipe, keep)?;
+    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe, &bundle.model);
+    check(&bundle, &recipe, keep, write_as)?;
     let texts = &arguments.texts;
     refuse_inputs(
         &arguments.output,
         [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten(),
     )?;
-    let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe);
     write_as.check(&bundle.model, &recipe, work)?;
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
-    let notes = [other_family(&bundle.config, &recipe), only_pare(&recipe, bundle.config.family, write_as)];
+    let notes = [
+        other_family(&bundle.config, &recipe),
+        only_pare(&recipe, bundle.config.family, write_as),
+        size_note(&bundle, &recipe, keep, write_as),
+    ];
     for note in notes.into_iter().flatten() {
         show::remark(&format!("note: {note}"));
     }
@@ -83,7 +88,16 @@ pub(crate) fn carry_out(
     let report = match verification {
         None => None,
         Some(verification) => {
-            let proof = Proof { verification, context, probes: 24, prompts: &PROMPTS, continuation: 64 };
+            let weigh = |path: &Path| memory::of(path, work.pool.threads());
+            let proof = Proof {
+                verification,
+                context,
+                probes: 24,
+                prompts: &PROMPTS,
+                continuation: 64,
+                speed: true,
+                weigh: Some(&weigh),
+            };
             Some(prove(job, &made, output.temporary(), &proof, work)?)
         }
     };

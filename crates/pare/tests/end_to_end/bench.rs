@@ -82,7 +82,7 @@ fn json_has_every_figure() {
     }
     let machine = &found["machine"];
     assert_eq!(machine["threads"], 2);
-    for key in ["read_bandwidth_bytes_s", "peak_flops", "read_buffer_bytes"] {
+    for key in ["read_bandwidth_bytes_s", "peak_flops", "peak_int8_ops", "read_buffer_bytes"] {
         assert!(machine[key].as_f64().unwrap() > 0.0, "{key}");
     }
     assert!(is_spread(&machine["read_bandwidth_spread"]) && is_spread(&machine["peak_flops_spread"]));

@@ -51,6 +51,7 @@ fn untimed(tiny: &Tiny) -> Value {
     let mut comparison: Value = serde_json::from_str(&text).unwrap();
     let strip = |figures: &mut Value| figures.as_object_mut().unwrap().retain(|key, _| key != "speed" && key != "cost");
     strip(&mut comparison["dense"]);
+    strip(&mut comparison["as_read"]);
     strip(&mut comparison["fronts"]);
     comparison["entries"].as_array_mut().unwrap().iter_mut().for_each(strip);
     let lasting = |note: &Value| !note.as_str().unwrap().starts_with("Speeds say little");

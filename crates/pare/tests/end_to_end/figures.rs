@@ -5,7 +5,7 @@ use crate::program::pare;
 use crate::words::story;
 use serde_json::{Value, json};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "bytes",
     "context",
     "decode_tok_s",
@@ -13,6 +13,7 @@ const KEYS: [&str; 14] = [
     "kl_p99",
     "label",
     "parameters",
+    "peak_memory_bytes",
     "perplexity",
     "perplexity_ratio",
     "prefill_tok_s",

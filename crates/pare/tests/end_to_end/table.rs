@@ -59,7 +59,20 @@ fn real_recipes_have_their_golden_figures() {
         if !RECIPES.contains(&name) {
             continue;
         }
-        let fixed = ["shrink", MODEL, "--recipe", name, "--text", &a, "--no-verify", "--force", "-o", &output];
+        let fixed = [
+            "shrink",
+            MODEL,
+            "--recipe",
+            name,
+            "--text",
+            &a,
+            "--no-verify",
+            "--force",
+            "-o",
+            &output,
+            "--dtype",
+            "f16",
+        ];
         real([&fixed[..], &SIZES].concat()).succeeds();
         let against = if name == "slim" { &["--against", MODEL, "--weights", "exact"][..] } else { &[] };
         let figures = eval(&output, against);

@@ -16,7 +16,7 @@ struct State {
 /// For each curve of `(cost, loss)` the index of its option; none when even the cheapest ones cost more than `budget`.
 ///
 /// Exact while the budget in units of the costs' common divisor is below 2^18. Of equal losses the cheaper wins, then the earlier option.
-pub(super) fn choose(curves: &[Vec<(u64, f64)>], budget: u64) -> Option<Vec<usize>> {
+pub(crate) fn choose(curves: &[Vec<(u64, f64)>], budget: u64) -> Option<Vec<usize>> {
     let divisor = curves.iter().flatten().fold(0, |divisor, option| gcd(divisor, option.0)).max(1);
     let unit = divisor * (budget / divisor / STATES + 1);
     let units = budget / unit;

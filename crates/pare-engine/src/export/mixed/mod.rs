@@ -6,6 +6,7 @@ mod quantise;
 mod stream;
 mod types;
 
+pub(crate) use choose::choose;
 pub use quantise::Manner;
 pub use types::{Types, Way};
 

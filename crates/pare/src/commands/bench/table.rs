@@ -75,10 +75,11 @@ fn machine(machine: &Machine) -> Vec<String> {
     vec![
         format!("{}, {} threads, {}, {}{load}", machine.cpu, machine.threads, machine.isa, machine.os),
         format!(
-            "reads {} GB/s from a buffer of {} MiB (last cache: {cache}); computes {} GFLOP/s at most",
+            "reads {} GB/s from a buffer of {} MiB (last cache: {cache}); computes {} GFLOP/s in f32 and {} Gop/s in 8-bit integers at most",
             spread(&reads, 1e-9, 1),
             machine.read_buffer_bytes >> 20,
             spread(&peak, 1e-9, 0),
+            spread(&machine.peak_int8_spread, 1e-9, 0),
         ),
     ]
 }
@@ -105,7 +106,7 @@ fn figures(outcome: &Outcome) -> Vec<Vec<String>> {
         of_models(&|model| optional(model.prefill_tok_s.as_ref(), 0)),
         runs().map(|(_, run)| optional(run.prefill_tok_s.as_ref(), 0)).collect(),
     );
-    row("  of peak FLOP/s".into(), of_models(&|model| percent(model.prefill_flops_share)), blank());
+    row("  of the peak of its arithmetic".into(), of_models(&|model| percent(model.prefill_flops_share)), blank());
     for &context in &contexts {
         let at = |model: &pare_engine::bench::ModelFigures| {
             model.decode.iter().find(|decode| decode.context == context).cloned()

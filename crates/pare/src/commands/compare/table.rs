@@ -2,7 +2,7 @@
 
 use crate::cli::Sort;
 use crate::show;
-use pare_engine::compare::{Comparison, Entry, Measured};
+use pare_engine::compare::{AS_READ, Comparison, DENSE, Entry, Measured};
 use std::cmp::Ordering;
 
 const HEAD: [&str; 16] = [
@@ -29,7 +29,11 @@ pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
     let mut entries: Vec<(&Entry, &Measured)> =
         comparison.entries.iter().filter_map(|entry| Some((entry, entry.measured()?))).collect();
     entries.sort_by(|a, b| order(*a, *b, sort));
-    let mut rows = vec![HEAD.map(str::to_owned).to_vec(), row("dense", None, &comparison.dense)];
+    let mut rows = vec![
+        HEAD.map(str::to_owned).to_vec(),
+        row(AS_READ, None, &comparison.as_read),
+        row(DENSE, None, &comparison.dense),
+    ];
     rows.extend(entries.iter().map(|(entry, figures)| row(&entry.recipe, Some(entry.keep), figures)));
     let mut text = show::table(&rows);
     for (what, front) in [("bytes", &comparison.fronts.bytes), ("speed", &comparison.fronts.speed)] {
@@ -84,7 +88,7 @@ fn row(label: &str, keep: Option<f64>, figures: &Measured) -> Vec<String> {
         format!("{:.2}", figures.parameters as f64 / 1e6),
         format!("{:.1}", megabytes(figures.bytes)),
         optional(figures.speed.map(|speed| speed.decode_tok_s), 1),
-        if keep.is_some() { optional(figures.speed.map(|speed| speed.over_dense.median), 3) } else { "-".to_owned() },
+        if label == DENSE { "-".to_owned() } else { optional(figures.speed.map(|speed| speed.over_dense.median), 3) },
         if keep.is_some() { number(figures.cost.shrink_seconds, 1) } else { "-".to_owned() },
         figures.cost.peak_memory_bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", megabytes(bytes))),
     ]
