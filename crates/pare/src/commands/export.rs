@@ -133,9 +133,12 @@ fn quantise(bundle: Bundle, types: &Types, text: &Text, file: NewFile, work: Wor
 /// The divergence of the file from the model that it was made of, in nats: the file is read back.
 fn measured(path: &Path, reference: &Model, text: &Text, context: usize, work: Work<'_>) -> Result<f64> {
     let written = Bundle::open(&path.display().to_string(), work)?;
-    let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false };
+    let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false, speed_only: false };
     let entries = [entry("dense", Role::Dense, reference), entry("written", Role::Result, &written.model)];
-    Ok(verify(&entries, &Measures::of_text(text, context), work)?.get(1).and_then(|figures| figures.kl_mean).unwrap_or(f64::NAN))
+    Ok(verify(&entries, &Measures::of_text(text, context), work)?
+        .get(1)
+        .and_then(|figures| figures.kl_mean)
+        .unwrap_or(f64::NAN))
 }
 
 /// The choice as arguments for llama-quantize.

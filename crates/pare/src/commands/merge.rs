@@ -122,7 +122,14 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
 fn lowest(merges: &[(&'static str, Joined)], text: &Text, context: usize, work: Work<'_>) -> Result<usize> {
     let entries: Vec<Entry<'_>> = merges
         .iter()
-        .map(|(label, joined)| Entry { label, role: Role::Result, model: &joined.model, bytes: None, as_stored: false })
+        .map(|(label, joined)| Entry {
+            label,
+            role: Role::Result,
+            model: &joined.model,
+            bytes: None,
+            as_stored: false,
+            speed_only: false,
+        })
         .collect();
     let figures = verify(&entries, &Measures::of_text(text, context), work)?;
     let perplexity = |at: &usize| figures.get(*at).map_or(f64::INFINITY, perplexity);
