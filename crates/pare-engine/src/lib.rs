@@ -29,8 +29,10 @@ pub mod report;
 pub mod rewriting;
 pub mod shrink;
 pub mod speed;
+pub mod split;
 pub mod text;
 pub mod verify;
+mod wheel;
 pub mod write;
 
 /// The version that pages and records name.

@@ -1,10 +1,10 @@
 //! Verifying: every figure of every model on the same text, the same tasks, in one run.
 
-use crate::evaluate::{on_text, windows};
+use crate::evaluate::{TextFigures, on_text, windows};
 use crate::probe::{self, Series};
 use crate::progress::Work;
-use crate::report::{Figures, Role};
-use crate::text::Text;
+use crate::report::{Figures, OnText, Role};
+use crate::text::Named;
 use crate::{Error, speed};
 use pare_format::tokenizer::Tokenizer;
 use pare_model::model::{Model, PackAs};
@@ -28,8 +28,8 @@ pub struct Entry<'a> {
 /// What to measure with.
 #[derive(Clone, Copy)]
 pub struct Measures<'a> {
-    /// Verification text.
-    pub text: &'a Text,
+    /// Verification texts, one at least. Figures that name none are of the first.
+    pub texts: &'a [Named],
     /// Window of the perplexity, in tokens.
     pub context: usize,
     /// Probes; none are run without.
@@ -48,13 +48,9 @@ pub struct Measures<'a> {
 /// A text without a whole window; the user stops it.
 pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
     let models: Vec<&Model> = entries.iter().map(|entry| entry.model).collect();
-    let cut: Vec<&[u32]> =
-        measures.text.sequences.iter().flat_map(|sequence| windows(sequence, measures.context, None)).collect();
-    if cut.is_empty() {
-        return Err(Error::Text(format!("{}: too short to measure on", measures.text.origin)));
-    }
+    let texts = cut(measures.texts, measures.context)?;
     let own_text = measures.text_as_packed || entries.iter().any(|entry| entry.as_stored);
-    let unpacked = if own_text { None } else { Some(on_text(&models, &cut, work)?) };
+    let unpacked = if own_text { None } else { Some(on_texts(&models, &texts, work)?) };
 
     // Few rows at a time (probes, decoding) read packed weights; packing is undone before the next step needs the memory.
     let packed: Vec<Model> = if measures.speed || measures.probes.is_some() || own_text {
@@ -63,34 +59,36 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
     } else {
         Vec::new()
     };
-    let on_text = match unpacked {
+    let on_texts = match unpacked {
         Some(figures) => figures,
         None => {
             let own = |entry: &Entry<'_>| measures.text_as_packed || entry.as_stored;
             let models = entries.iter().zip(&packed);
             let models: Vec<&Model> =
                 models.map(|(entry, packed)| if own(entry) { packed } else { entry.model }).collect();
-            on_text(&models, &cut, work)?
+            on_texts(&models, &texts, work)?
         }
     };
-    let reference = on_text.first().and_then(|figures| figures.perplexity.value());
+    let mut said = of_models(measures.texts, &on_texts);
     let speeds = if measures.speed { speed::measure(&packed.iter().collect::<Vec<_>>(), work)? } else { Vec::new() };
     let mut figures = Vec::new();
-    for (index, (entry, on_text)) in entries.iter().zip(&on_text).enumerate() {
+    for (index, entry) in entries.iter().enumerate() {
         let probes = match measures.probes {
             Some((tokenizer, series)) => probe::run(&packed[index], tokenizer, series, work)?,
             None => BTreeMap::new(),
         };
-        let perplexity = on_text.perplexity.value();
+        let texts = said.next().unwrap_or_default();
+        let first = texts.first();
         let speed = speeds.get(index);
         figures.push(Figures {
             label: entry.label.to_owned(),
             role: entry.role,
-            perplexity,
-            perplexity_ratio: perplexity.zip(reference).map(|(own, reference)| own / reference),
-            kl_mean: if index == 0 { None } else { on_text.divergence.mean() },
-            kl_p99: on_text.divergence.percentile(0.99),
-            top1_agreement: on_text.divergence.agreement(),
+            perplexity: first.and_then(|text| text.perplexity),
+            perplexity_ratio: first.and_then(|text| text.perplexity_ratio),
+            kl_mean: first.and_then(|text| text.kl_mean),
+            kl_p99: first.and_then(|text| text.kl_p99),
+            top1_agreement: first.and_then(|text| text.top1_agreement),
+            texts,
             parameters: entry.model.parameters().total,
             bytes: entry.bytes,
             prefill_tok_s: speed.map(|speed| speed.prefill_tok_s),
@@ -99,4 +97,54 @@ pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) ->
         });
     }
     Ok(figures)
+}
+
+/// The windows of each text.
+///
+/// # Errors
+/// No text, or one without a window of two tokens.
+pub(crate) fn cut(texts: &[Named], context: usize) -> Result<Vec<Vec<&[u32]>>, Error> {
+    let mut all = Vec::with_capacity(texts.len());
+    for Named { text, .. } in texts {
+        let cut: Vec<&[u32]> = text.sequences.iter().flat_map(|sequence| windows(sequence, context, None)).collect();
+        if cut.is_empty() {
+            return Err(Error::Text(format!("{}: too short to measure on", text.origin)));
+        }
+        all.push(cut);
+    }
+    Ok(all)
+}
+
+/// Figures of each model on each text: text by text, then model by model.
+pub(crate) fn on_texts(
+    models: &[&Model],
+    texts: &[Vec<&[u32]>],
+    work: Work<'_>,
+) -> Result<Vec<Vec<TextFigures>>, Error> {
+    texts.iter().map(|text| Ok(on_text(models, text, work)?)).collect()
+}
+
+/// The same for reports: model by model, then text by text. The first model is the reference.
+pub(crate) fn of_models<'a>(
+    texts: &'a [Named],
+    figures: &'a [Vec<TextFigures>],
+) -> impl Iterator<Item = Vec<OnText>> + 'a {
+    let models = figures.first().map_or(0, Vec::len);
+    let of_model = move |index: usize| {
+        let of_text = |(named, figures): (&Named, &Vec<TextFigures>)| {
+            let own = figures.get(index)?;
+            let reference = figures.first().and_then(|reference| reference.perplexity.value());
+            let perplexity = own.perplexity.value();
+            Some(OnText {
+                name: named.name.clone(),
+                perplexity,
+                perplexity_ratio: perplexity.zip(reference).map(|(own, reference)| own / reference),
+                kl_mean: if index == 0 { None } else { own.divergence.mean() },
+                kl_p99: own.divergence.percentile(0.99),
+                top1_agreement: own.divergence.agreement(),
+            })
+        };
+        texts.iter().zip(figures).filter_map(of_text).collect()
+    };
+    (0..models).map(of_model)
 }

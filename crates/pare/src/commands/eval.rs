@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{off_grid, open, verification};
+use super::{Given, Wanted, off_grid, open, sources};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -8,6 +8,7 @@ use pare_engine::Error;
 use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
+use pare_engine::text::named;
 use pare_engine::verify::{Entry, Measures, verify};
 use serde_json::json;
 
@@ -23,8 +24,13 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         );
         return Err(Error::Refused(message).into());
     }
-    // The reference writes the text: the same text for every model that is compared with it.
-    let text = verification(&arguments.texts, None, reference, work)?;
+    let asked = &arguments.texts;
+    let given = Given::read(asked, reference, Wanted { calibration: false, verification: true })?;
+    // What a model wrote says nothing of that model: without a reference, which writes for all that are compared with it, it is fixed text.
+    let texts = match (given.held_out.is_some(), &against) {
+        (false, None) => vec![sources(asked, &[reference]).reference(asked.windows as usize, work)?],
+        _ => given.verification(asked, None, reference, work)?,
+    };
     let mut entries = Vec::new();
     if let Some(against) = &against {
         entries.push(Entry {
@@ -47,18 +53,18 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
     let pack = arguments.weights.pack();
-    let measures = Measures { text: &text, context, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
+    let measures = Measures { texts: &texts, context, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
     let figures = verify(&entries, &measures, work)?;
     if arguments.json {
         let Some(own) = figures.last() else { return Ok(()) };
         let mut value = serde_json::to_value(own)?;
         value["context"] = json!(context);
-        value["text"] = json!(text.origin);
+        value["text"] = json!(named(&texts));
         return show::json(&value);
     }
     let how = format!(
         "perplexity: windows of {context} tokens without overlap, natural-log mean over predicted tokens; {}\n",
-        text.origin
+        named(&texts)
     );
     show::print(&(show::figures(&figures) + &how))
 }
