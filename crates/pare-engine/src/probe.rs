@@ -1,6 +1,7 @@
 //! Running the generated probes on a model.
 
 use crate::progress::{Interrupted, Work};
+use pare_format::FormatErrorKind;
 use pare_format::tokenizer::Tokenizer;
 use pare_methods::metric::perplexity::surprise;
 use pare_methods::metric::probes::{Probe, Task};
@@ -31,11 +32,19 @@ fn encode(tokenizer: &Tokenizer, task: &Task) -> Result<Encoded, pare_format::Fo
     // The prompt's last space goes to the answer: models of this kind write words with the space before them.
     let prompt = task.prompt.trim_end_matches(' ');
     let space = &task.prompt[prompt.len()..];
-    let answers = std::iter::once(&task.answer)
-        .chain(&task.wrong)
-        .map(|answer| tokenizer.encode(&format!("{space}{answer}\n"), false))
-        .collect::<Result<_, _>>()?;
-    Ok(Encoded { prompt: tokenizer.encode(prompt, false)?, answers })
+    let tokens = |text: &str| -> Result<Vec<u32>, pare_format::FormatError> {
+        let tokens = tokenizer.encode(text, false)?;
+        if tokens.is_empty() {
+            let found = format!("makes no token of {text:?}");
+            let kind =
+                FormatErrorKind::Found { found, expected: "at least one, for a probe; measure without probes".into() };
+            return Err(pare_format::FormatError::new(tokenizer.file(), kind));
+        }
+        Ok(tokens)
+    };
+    let answers = std::iter::once(&task.answer).chain(&task.wrong);
+    let answers = answers.map(|answer| tokens(&format!("{space}{answer}\n"))).collect::<Result<_, _>>()?;
+    Ok(Encoded { prompt: tokens(prompt)?, answers })
 }
 
 /// Runs every probe.
