@@ -201,5 +201,5 @@ fn a_file_whose_header_was_changed_is_refused_or_runs() {
             }
         }
     }
-    assert!(accepted > 1000, "{accepted} were accepted");
+    assert!(accepted > 100, "{accepted} were accepted");
 }
