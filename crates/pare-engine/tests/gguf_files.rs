@@ -254,9 +254,10 @@ fn scaled(mut bundle: Bundle, scaling: &Scaling) -> Bundle {
     bundle
 }
 
-/// Divisors that no formula gives: eight pairs of a head of 16.
-fn divisors() -> Scaling {
-    Scaling::Divisors(Arc::from([1.0, 1.5, 1.25, 2.0, 3.0, 7.0, 5.5, 4.0]))
+/// Divisors that no formula gives, for heads of `head_dim`.
+fn divisors(head_dim: usize) -> Scaling {
+    let some = [1.0, 1.5, 1.25, 2.0, 3.0, 7.0, 5.5, 4.0];
+    Scaling::Divisors(some.into_iter().cycle().take(head_dim / 2).collect())
 }
 
 #[test]
@@ -271,12 +272,12 @@ fn llama_3_scaling_comes_back_from_its_divisors() {
     let after = open(&path).unwrap();
     assert_eq!((says(&after), &after.config.rope), (says(&before), &before.config.rope));
     // Other divisors are another model, which both forms keep.
-    let own = scaled(before, &divisors());
+    let own = scaled(before, &divisors(16));
     assert_ne!(says(&own), says(&after));
     let path = place.join("own.gguf");
     export(&own, Target::F32, &path).unwrap();
     let found = open(&path).unwrap();
-    assert_eq!((says(&found), found.config.rope.scaling.clone()), (says(&own), divisors()));
+    assert_eq!((says(&found), found.config.rope.scaling.clone()), (says(&own), divisors(16)));
     let written = place.join("own-written");
     directory(&found, WriteAs::Type(Dtype::F32), &written);
     let again = open(&written).unwrap();
@@ -303,17 +304,21 @@ fn what_is_written_is_read_back_with_equal_logits() {
         beta_slow: 1.0,
         attention_factor,
     };
-    let scalings = [
-        Scaling::None,
-        Scaling::Linear { factor: 2.5 },
-        Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 },
-        yarn(4.0, None),
-        yarn(1.3, Some(1.2)),
-        divisors(),
-    ];
+    let scalings = |head_dim| {
+        [
+            Scaling::None,
+            Scaling::Linear { factor: 2.5 },
+            Scaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 },
+            yarn(4.0, None),
+            yarn(1.3, Some(1.2)),
+            divisors(head_dim),
+        ]
+    };
     let mut exported = 0;
     for family in ["llama-tied", "llama-llama3-biases", "mistral", "qwen2", "qwen3"] {
-        for (number, scaling) in scalings.iter().enumerate() {
+        // Heads of mistral are 24 wide here, of the others 16.
+        let head_dim = if family == "mistral" { 24 } else { 16 };
+        for (number, scaling) in scalings(head_dim).iter().enumerate() {
             for (target, dtype) in [("f32", Dtype::F32), ("f16", Dtype::F16), ("bf16", Dtype::BF16)] {
                 let place: PathBuf = folder.path().join(format!("{family}-{number}-{target}"));
                 std::fs::create_dir(&place).unwrap();
