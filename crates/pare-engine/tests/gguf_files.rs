@@ -316,8 +316,7 @@ fn what_is_written_is_read_back_with_equal_logits() {
     };
     let mut exported = 0;
     for family in ["llama-tied", "llama-llama3-biases", "mistral", "qwen2", "qwen3"] {
-        // Heads of mistral are 24 wide here, of the others 16.
-        let head_dim = if family == "mistral" { 24 } else { 16 };
+        let head_dim = crate::tiny::family(family).architecture.head_dim;
         for (number, scaling) in scalings(head_dim).iter().enumerate() {
             for (target, dtype) in [("f32", Dtype::F32), ("f16", Dtype::F16), ("bf16", Dtype::BF16)] {
                 let place: PathBuf = folder.path().join(format!("{family}-{number}-{target}"));
