@@ -160,7 +160,10 @@ impl Bundle {
             tokens
         };
         if tokens.is_empty() {
-            return Err(Error::Refused("the prompt is empty; give at least one character".to_owned()));
+            return Err(Error::Refused(match text {
+                "" => "the prompt is empty; give at least one character".to_owned(),
+                _ => format!("{}: the tokenizer makes no token of the prompt; give other text", self.name),
+            }));
         }
         Ok(tokens)
     }
