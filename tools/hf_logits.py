@@ -148,6 +148,9 @@ def rotary(config, width):
     base = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
     kind = rope.get("rope_type") or rope.get("type") or "default"
     speed = float(base) ** (-np.arange(0, width, 2) / width)
+    divisors = (config.get("pare") or {}).get("rope_divisors")
+    if divisors is not None:
+        return speed / np.array(divisors), 1.0
     if kind == "default":
         return speed, 1.0
     factor = float(rope["factor"])

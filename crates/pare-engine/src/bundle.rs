@@ -5,8 +5,8 @@ use crate::{Error, built_in};
 use pare_format::chat::{ChatTemplate, Message};
 use pare_format::config::ModelConfig;
 use pare_format::directory::ModelDirectory;
-use pare_format::gguf::Gguf;
-use pare_format::map::{self, MappedFile};
+use pare_format::gguf::GgufModel;
+use pare_format::map;
 use pare_format::tokenizer::Tokenizer;
 use pare_format::{FormatError, FormatErrorKind};
 use pare_methods::rewrite::off_grid;
@@ -72,7 +72,10 @@ impl Bundle {
         let loaded = from_directory(&directory)?;
         let Some(file) = directory.companion("tokenizer.json") else {
             let kind = FormatErrorKind::Found { found: "is missing".into(), expected: "the model's tokenizer".into() };
-            return Err(FormatError::new(path.join("tokenizer.json"), kind).into());
+            let error = FormatError::new(path.join("tokenizer.json"), kind);
+            let slow = ["tokenizer.model", "vocab.json"].iter().any(|name| directory.companion(name).is_some());
+            let hint = "make it from the files that are there: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
+            return Err(if slow { error.hint(hint) } else { error }.into());
         };
         let mut tokenizer = Tokenizer::from_json(file, &map::read(file, MAX_TOKENIZER_BYTES)?)?;
         if let Some(config) = directory.companion("tokenizer_config.json") {
@@ -88,10 +91,9 @@ impl Bundle {
     }
 
     fn from_gguf(name: &str, path: &Path) -> Result<Self, Error> {
-        let file = MappedFile::open(path)?;
-        let gguf = Gguf::parse(path, file.bytes())?;
-        let loaded = from_gguf(&file, &gguf)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf)?;
+        let file = GgufModel::open(path)?;
+        let loaded = from_gguf(&file)?;
+        let tokenizer = Tokenizer::from_gguf(file.header())?;
         Self::new(name, path, loaded, tokenizer)
     }
 
@@ -158,7 +160,10 @@ impl Bundle {
             tokens
         };
         if tokens.is_empty() {
-            return Err(Error::Refused("the prompt is empty; give at least one character".to_owned()));
+            return Err(Error::Refused(match text {
+                "" => "the prompt is empty; give at least one character".to_owned(),
+                _ => format!("{}: the tokenizer makes no token of the prompt; give other text", self.name),
+            }));
         }
         Ok(tokens)
     }

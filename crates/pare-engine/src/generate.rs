@@ -5,6 +5,9 @@ use pare_model::forward::{KvCache, Runner, Segment};
 use pare_model::model::Model;
 use pare_model::sample::Sampler;
 
+/// Positions that a cache has room for at first: a context can be longer than the memory, and most answers are short.
+const FIRST_ROOM: usize = 1024;
+
 /// One continuation, token by token.
 ///
 /// `take` is called with each new token and says whether to go on. Returns the tokens, without the prompt.
@@ -24,8 +27,9 @@ pub fn continue_text(
 ) -> Result<Vec<u32>, Interrupted> {
     assert!(!prompt.is_empty(), "a continuation needs at least one token to continue");
     let mut runner = Runner::new(model, work.pool);
-    let mut caches = [KvCache::new(model, prompt.len() + limit)];
-    let mut written = Vec::with_capacity(limit);
+    let most = prompt.len().saturating_add(limit);
+    let mut caches = [KvCache::new(model, most.min(prompt.len() + FIRST_ROOM))];
+    let mut written = Vec::new();
     runner.hidden(prompt, &[Segment { sequence: 0, start: 0, len: prompt.len() }], &mut caches, None);
     let mut last_row = prompt.len() - 1;
     while written.len() < limit {
@@ -36,6 +40,11 @@ pub fn continue_text(
             break;
         }
         let start = prompt.len() + written.len() - 1;
+        for cache in &mut caches {
+            if start >= cache.capacity() {
+                cache.reserve(most.min(2 * cache.capacity()));
+            }
+        }
         runner.hidden(&[token], &[Segment { sequence: 0, start, len: 1 }], &mut caches, None);
         last_row = 0;
     }

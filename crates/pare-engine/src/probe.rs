@@ -2,6 +2,7 @@
 
 use crate::likelihood::{Continuation, score};
 use crate::progress::Work;
+use pare_format::FormatErrorKind;
 use pare_format::tokenizer::Tokenizer;
 use pare_methods::metric::probes::{Probe, Task};
 use pare_model::forward::Runner;
@@ -30,11 +31,31 @@ fn encode(tokenizer: &Tokenizer, task: &Task) -> Result<Encoded, pare_format::Fo
     // The prompt's last space goes to the answer: models of this kind write words with the space before them.
     let prompt = task.prompt.trim_end_matches(' ');
     let space = &task.prompt[prompt.len()..];
-    let answers = std::iter::once(&task.answer)
-        .chain(&task.wrong)
-        .map(|answer| tokenizer.encode(&format!("{space}{answer}\n"), false))
-        .collect::<Result<_, _>>()?;
-    Ok(Encoded { prompt: tokenizer.encode(prompt, false)?, answers })
+    let tokens = |text: &str| -> Result<Vec<u32>, pare_format::FormatError> {
+        let tokens = tokenizer.encode(text, false)?;
+        if tokens.is_empty() {
+            let (found, expected) = (format!("makes no token of {text:?}"), "at least one, for a probe".to_owned());
+            let error = pare_format::FormatError::new(tokenizer.file(), FormatErrorKind::Found { found, expected });
+            return Err(error.hint("measure without probes: --probes 0, and shrink with --no-verify"));
+        }
+        Ok(tokens)
+    };
+    let answers = std::iter::once(&task.answer).chain(&task.wrong);
+    let answers = answers.map(|answer| tokens(&format!("{space}{answer}\n"))).collect::<Result<_, _>>()?;
+    Ok(Encoded { prompt: tokens(prompt)?, answers })
+}
+
+/// Whether the tokenizer can say the tasks: to be asked before hours of work that end in probes.
+///
+/// # Errors
+/// A task of which the tokenizer makes no token.
+pub fn check(tokenizer: &Tokenizer, series: Series) -> Result<(), crate::Error> {
+    for probe in Probe::ALL {
+        for index in 0..series.tasks {
+            encode(tokenizer, &probe.task(series.seed, index))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs every probe.
@@ -75,4 +96,21 @@ fn answer(runner: &mut Runner<'_>, task: &Encoded) -> (bool, bool) {
     let scored = score(runner, &task.answers.iter().map(continuation).collect::<Vec<_>>());
     let [right, wrong @ ..] = &scored[..] else { return (false, false) };
     (wrong.iter().all(|wrong| right.nats <= wrong.nats), right.is_greedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_tokenizer_that_makes_no_token_of_a_task_is_an_error() {
+        let json = r#"{"added_tokens": [], "model": {"type": "BPE", "vocab": {"z": 0}, "merges": []},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}}"#;
+        let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), json.as_bytes()).unwrap();
+        let said = check(&tokenizer, Series { tasks: 1, seed: 0 }).unwrap_err().to_string();
+        assert!(said.contains("makes no token of") && said.contains("--probes 0"), "{said}");
+        assert!(check(&tokenizer, Series { tasks: 0, seed: 0 }).is_ok());
+    }
 }

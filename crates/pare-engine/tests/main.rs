@@ -7,6 +7,7 @@ mod biases;
 mod export;
 mod forms;
 mod fuzz_recipe;
+mod gguf_files;
 mod impossible;
 mod inspecting;
 mod jobs;

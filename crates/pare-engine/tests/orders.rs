@@ -11,8 +11,7 @@ use pare_engine::evaluate::{Window, on_text};
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, Shrunk, shrink};
 use pare_engine::text::{Amount, Manner, Openings, Purpose, Text};
-use pare_format::gguf::Gguf;
-use pare_format::map::MappedFile;
+use pare_format::gguf::GgufModel;
 use pare_kernels::pool::{Pool, default_threads};
 use pare_model::load::from_gguf;
 use pare_model::model::Model;
@@ -30,8 +29,8 @@ struct Bench {
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let path = built_in::find("smollm2-135m").unwrap().path().unwrap();
-    let file = MappedFile::open(&path).unwrap_or_else(|error| panic!("{error}; run cargo xtask fetch"));
-    let model = from_gguf(&file, &Gguf::parse(&path, file.bytes()).unwrap()).unwrap().model;
+    let file = GgufModel::open(&path).unwrap_or_else(|error| panic!("{error}; run cargo xtask fetch"));
+    let model = from_gguf(&file).unwrap().model;
     let pool = Pool::new(default_threads());
     let write = |sequences, purpose| {
         let amount = Amount { sequences, length: 256 };

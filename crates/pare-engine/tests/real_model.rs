@@ -6,8 +6,7 @@ use pare_engine::candidates::Candidates;
 use pare_engine::generate::continue_text;
 use pare_engine::observe::{Needs, observe};
 use pare_engine::recipe::Cut;
-use pare_format::gguf::Gguf;
-use pare_format::map::MappedFile;
+use pare_format::gguf::GgufModel;
 use pare_format::safetensors::SafetensorsFile;
 use pare_kernels::pool::{Pool, default_threads};
 use pare_methods::card::Grain;
@@ -30,8 +29,8 @@ const HIDDEN_TOLERANCE: f64 = 2e-5;
 
 fn model() -> Model {
     let path = built_in::find("smollm2-135m").unwrap().path().unwrap();
-    let file = MappedFile::open(&path).unwrap_or_else(|error| panic!("{error}; run cargo xtask fetch"));
-    from_gguf(&file, &Gguf::parse(&path, file.bytes()).unwrap()).unwrap().model
+    let file = GgufModel::open(&path).unwrap_or_else(|error| panic!("{error}; run cargo xtask fetch"));
+    from_gguf(&file).unwrap().model
 }
 
 fn pool() -> Pool {

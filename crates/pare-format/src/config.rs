@@ -11,6 +11,7 @@ use crate::safetensors::Dtype;
 mod fields;
 mod llama;
 pub(crate) mod names;
+mod neutral;
 mod rope;
 mod shapes;
 mod text;
@@ -147,7 +148,7 @@ impl ModelConfig {
         let fields = Fields { file, object: &raw, prefix: "" };
         let family = family(&fields)?;
         let own_forms = own_forms(&fields)?;
-        refuse_unsupported(&fields)?;
+        refuse_unsupported(&fields, family)?;
         let hidden = fields.required("hidden_size", 1, limits::WIDTH)?;
         let blocks = fields.required("num_hidden_layers", 1, limits::BLOCKS)?;
         let heads = fields.required("num_attention_heads", 1, limits::HEADS)?;
@@ -185,7 +186,7 @@ impl ModelConfig {
             vocab: fields.required("vocab_size", 1, limits::VOCABULARY)?,
             context,
             norm_eps,
-            rope: rope::read(&fields, context)?,
+            rope: rope::read(&fields, context, head_dim, own_forms)?,
             tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
             attention_bias,
             mlp_bias,
@@ -235,6 +236,9 @@ impl ModelConfig {
     pub fn obstacle(&self) -> Option<String> {
         if self.shortcuts {
             return Some("its blocks have shortcuts, which only pare reads".to_owned());
+        }
+        if matches!(self.rope.scaling, Scaling::Divisors(_)) {
+            return Some("its rotary positions are divided one by one, as only GGUF files and pare say".to_owned());
         }
         if self.own_forms {
             return Some("its weights are kept in forms that only pare reads".to_owned());
@@ -287,7 +291,7 @@ fn own_forms(fields: &Fields<'_>) -> Result<bool> {
     Err(FormatError::new(fields.file, kind).item(quote::field(key)).hint("give the model that was not quantised"))
 }
 
-fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
+fn refuse_unsupported(fields: &Fields<'_>, family: Family) -> Result<()> {
     let refuse = |key: &str, found: String, supported: &str, hint: Option<&'static str>| {
         let kind = FormatErrorKind::Unsupported { found, supported: supported.into() };
         let mut error = FormatError::new(fields.file, kind).item(quote::field(key));
@@ -301,12 +305,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
             return refuse(key, format!("activation {}", quoted(found)), "silu", None);
         }
     }
-    if let Some(Json::Number(pieces)) = fields.present("pretraining_tp")
-        && pieces.as_u64() != Some(1)
-    {
-        return refuse("pretraining_tp", format!("{pieces} pieces"), "1", None);
-    }
-    Ok(())
+    neutral::check(fields, family)
 }
 
 fn kv_heads(fields: &Fields<'_>, family: Family, heads: usize) -> Result<usize> {

@@ -9,6 +9,7 @@ use crate::map::Stamp;
 use crate::quote;
 use crate::safetensors::{SafetensorsFile, TensorInfo, TensorView, supported};
 
+mod absent;
 mod checks;
 mod forms;
 mod index;
@@ -65,10 +66,11 @@ impl ModelDirectory {
         let root = path.as_ref().to_owned();
         let roots = Roots::new(&root, allowed)?;
         let Some(config_path) = roots.find(CONFIG)? else {
-            let kind =
-                FormatErrorKind::Found { found: "is missing".into(), expected: "the model's description".into() };
-            let hint = "a model directory has config.json, *.safetensors and tokenizer.json";
-            return Err(FormatError::new(root.join(CONFIG), kind).hint(hint));
+            let instead = absent::instead(&root)
+                .unwrap_or_else(|| "a model directory has config.json, *.safetensors and tokenizer.json".to_owned());
+            let expected = format!("the model's description; {instead}");
+            let kind = FormatErrorKind::Found { found: "is missing".into(), expected };
+            return Err(FormatError::new(root.join(CONFIG), kind));
         };
         let config_stamp = crate::map::open_regular(&config_path)?.1;
         let config = ModelConfig::open(&config_path)?;
@@ -93,7 +95,9 @@ impl ModelDirectory {
             warnings,
         };
         checks::embedding(&model)?;
-        model.warnings.extend(checks::head(&model));
+        let (tied, warning) = checks::tied(&model);
+        model.config.tied = tied;
+        model.warnings.extend(warning);
         Ok(model)
     }
 
@@ -103,7 +107,7 @@ impl ModelDirectory {
         &self.root
     }
 
-    /// The model's description.
+    /// The model's description; whether the head is the embedding is as the weights say.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config

@@ -257,9 +257,6 @@ fn part(no: u16, count: u16, total: i32, name: &str) -> Gguf {
 fn splits() {
     let check = |parts: &[Gguf]| check_split(parts).map(drop).map_err(|e| e.to_string());
     rows::run(vec![
-        row("G15 one part alone", Says(&["part1.gguf", "part 2 of 3", "--merge"]), || {
-            part(1, 3, 3, "x").require_whole().map_err(|e| e.to_string())
-        }),
         row("G15 all parts", Fine, move || check(&[part(1, 2, 2, "b"), part(0, 2, 2, "a")])),
         row("G15 missing", Says(&["3 parts declared, 2 given"]), move || {
             check(&[part(0, 3, 3, "a"), part(2, 3, 3, "b")])

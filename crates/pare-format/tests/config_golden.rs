@@ -13,6 +13,7 @@ fn understood(config: &ModelConfig) -> Json {
         Scaling::Linear { factor } => ("linear", Some(factor)),
         Scaling::Llama3 { factor, .. } => ("llama3", Some(factor)),
         Scaling::Yarn { factor, .. } => ("yarn", Some(factor)),
+        Scaling::Divisors(_) => ("divisors", None),
     };
     let dtype = config.dtype.map(|dtype| match dtype.name() {
         "F16" => "float16",

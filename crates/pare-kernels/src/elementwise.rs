@@ -39,6 +39,14 @@ pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
     rms_norm_on(Isa::detect(), x, gain, eps, y);
 }
 
+/// `x[i] = x[i] / sqrt(mean of squares + eps) * gain[i]`, with the bits of [`rms_norm`].
+///
+/// # Panics
+/// When the lengths differ.
+pub fn rms_norm_in_place(x: &mut [f32], gain: &[f32], eps: f32) {
+    rms_norm_in_place_on(Isa::detect(), x, gain, eps);
+}
+
 /// `y += x`.
 ///
 /// # Panics
@@ -73,6 +81,7 @@ pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
 versions!(silu_product_on, silu_product_body, (gate: &mut [f32], up: &[f32]));
 versions!(softmax_on, softmax_body, (row: &mut [f32], scale: f32));
 versions!(rms_norm_on, rms_norm_body, (x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]));
+versions!(rms_norm_in_place_on, rms_norm_in_place_body, (x: &mut [f32], gain: &[f32], eps: f32));
 versions!(add_on, add_body, (y: &mut [f32], x: &[f32]));
 versions!(subtract_rows_on, subtract_rows_body, (y: &mut [f32], a: &[f32], rows: &[f32], stride: usize));
 versions!(log_sum_exp_on, log_sum_exp_body, (row: &[f32]) -> f64);
@@ -195,6 +204,24 @@ fn wide_sum(mut lanes: [f64; WIDE_LANES]) -> f64 {
 fn rms_norm_body(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
     assert_eq!(x.len(), gain.len(), "x and gain");
     assert_eq!(x.len(), y.len(), "x and y");
+    let scale = rms_scale(x, eps);
+    for ((y, &x), &gain) in y.iter_mut().zip(x).zip(gain) {
+        *y = x * scale * gain;
+    }
+}
+
+#[inline(always)]
+fn rms_norm_in_place_body(x: &mut [f32], gain: &[f32], eps: f32) {
+    assert_eq!(x.len(), gain.len(), "x and gain");
+    let scale = rms_scale(x, eps);
+    for (x, &gain) in x.iter_mut().zip(gain) {
+        *x = *x * scale * gain;
+    }
+}
+
+/// One over the root of the mean of squares plus `eps`.
+#[inline(always)]
+fn rms_scale(x: &[f32], eps: f32) -> f32 {
     let mut lanes = [0.0f64; WIDE_LANES];
     let (chunks, tail) = x.as_chunks::<WIDE_LANES>();
     for chunk in chunks {
@@ -206,10 +233,7 @@ fn rms_norm_body(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
         *lane += f64::from(x) * f64::from(x);
     }
     let mean = wide_sum(lanes) / x.len() as f64;
-    let scale = (1.0 / (mean + f64::from(eps)).sqrt()) as f32;
-    for ((y, &x), &gain) in y.iter_mut().zip(x).zip(gain) {
-        *y = x * scale * gain;
-    }
+    (1.0 / (mean + f64::from(eps)).sqrt()) as f32
 }
 
 #[inline(always)]

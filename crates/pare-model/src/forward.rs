@@ -11,7 +11,7 @@ use crate::site::{Point, Site};
 use crate::weight::{Linear, Workspace, apply_together};
 use pare_kernels::attention::{AttentionScratch, KvBlock};
 use pare_kernels::each_row;
-use pare_kernels::elementwise::{add, rms_norm, rotate, silu_product};
+use pare_kernels::elementwise::{add, rms_norm, rms_norm_in_place, rotate, silu_product};
 use pare_kernels::pool::Pool;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -54,6 +54,13 @@ impl KvCache {
     pub fn truncate(&mut self, len: usize) {
         for block in &mut self.blocks {
             block.truncate(len);
+        }
+    }
+
+    /// Makes room for at least `capacity` tokens; what is held stays.
+    pub fn reserve(&mut self, capacity: usize) {
+        for block in &mut self.blocks {
+            block.reserve(capacity);
         }
     }
 
@@ -299,11 +306,7 @@ impl Positions<'_> {
 fn turn_heads(row: &mut [f32], gain: Option<&[f32]>, eps: f32, (cosines, sines): (&[f32], &[f32])) {
     for head in row.chunks_exact_mut(2 * cosines.len()) {
         if let Some(gain) = gain {
-            // Heads are short: a copy on the stack is cheaper than a second pass with its own kernel.
-            let mut copy = [0.0f32; 512];
-            let copy = &mut copy[..head.len()];
-            copy.copy_from_slice(head);
-            rms_norm(copy, gain, eps, head);
+            rms_norm_in_place(head, gain, eps);
         }
         rotate(head, cosines, sines);
     }

@@ -5,6 +5,7 @@
 
 mod families;
 mod forms;
+mod fuzz_replay;
 mod passes;
 mod plans;
 mod removal;

@@ -178,9 +178,10 @@ impl<'a> Architecture<'a> {
 
     fn check_rope(&self, model: &Model) -> Result<(), String> {
         match model.architecture.rope.scaling {
-            Scaling::Llama3 { .. } if !self.interleaves() => {
-                Err(format!("the GGUF architecture {} has no rotary positions of the kind llama3", self.name))
-            }
+            Scaling::Llama3 { .. } | Scaling::Divisors(_) if !self.interleaves() => Err(format!(
+                "the GGUF architecture {} has no place for frequencies that are divided one by one (llama3)",
+                self.name
+            )),
             Scaling::Yarn { factor, beta_fast, beta_slow, attention_factor, .. } => {
                 let usual = 0.1 * factor.ln() + 1.0;
                 let factor_differs = attention_factor.is_some_and(|own| (own - usual).abs() > 1e-6 * usual);

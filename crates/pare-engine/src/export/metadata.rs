@@ -86,7 +86,7 @@ fn sizes(bundle: &Bundle, architecture: &Architecture<'_>) -> Vec<(String, Value
     put("rope.freq_base", Value::F32(model.rope.theta as f32));
     let scaling = match model.rope.scaling {
         // Said by a tensor of factors.
-        Scaling::None | Scaling::Llama3 { .. } => None,
+        Scaling::None | Scaling::Llama3 { .. } | Scaling::Divisors(_) => None,
         Scaling::Linear { factor } => Some(("linear", factor, None)),
         Scaling::Yarn { factor, original_context, .. } => Some(("yarn", factor, Some(original_context))),
     };

@@ -16,13 +16,11 @@ use crate::bundle::Bundle;
 use crate::progress::Work;
 use architecture::{Architecture, refuse};
 use encode::{Chunks, Matrix};
-use pare_format::gguf::{GgmlType, Gguf, GgufWriter, TensorSpec, Value, nonfinite};
-use pare_format::map::{Bytes, MappedFile};
+use pare_format::gguf::{GgmlType, GgufModel, GgufWriter, TensorSpec, Value, nonfinite};
 use pare_format::write::NewFile;
 use pare_kernels::blocks::{BlockType, ReadType, RowType};
 use pare_model::block::Block;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use tensors::{Source, Tensor};
 
 /// What the matrices of a file are encoded as. Vectors are always f32.
@@ -145,12 +143,6 @@ pub struct Written {
     pub tensors: BTreeMap<&'static str, usize>,
 }
 
-/// The file that a model was read from, when it is a GGUF file.
-struct Origin {
-    gguf: Gguf,
-    bytes: Bytes,
-}
-
 impl<'a> Export<'a> {
     /// Decides what the file holds.
     ///
@@ -160,10 +152,11 @@ impl<'a> Export<'a> {
         let model = &bundle.model;
         let architecture = Architecture::of(model).map_err(|why| refuse(&bundle.name, &why))?;
         let origin = match bundle.path.is_file() {
-            true => Some(open(&bundle.path)?),
+            // The file that the model was read from, when it is a GGUF file.
+            true => Some(GgufModel::open(&bundle.path)?),
             false => None,
         };
-        let metadata = metadata::all(bundle, &architecture, target, origin.as_ref().map(|origin| &origin.gguf))?;
+        let metadata = metadata::all(bundle, &architecture, target, origin.as_ref().map(GgufModel::header))?;
         let mut tensors = tensors::list(model, &architecture);
         mix::choose(&mut tensors, target, &architecture);
         let mut notes = architecture.notes();
@@ -286,26 +279,19 @@ fn chunks(tensor: &Tensor<'_>) -> Chunks {
     Chunks::of(if tensor.is_copied() { [tensor.shape[0], 0] } else { tensor.shape })
 }
 
-fn open(path: &PathBuf) -> Result<Origin, Error> {
-    let file = MappedFile::open(path)?;
-    let gguf = Gguf::parse(path, file.bytes())?;
-    let bytes = file.bytes().slice(0..file.bytes().len());
-    let bytes = bytes.ok_or_else(|| refuse(&path.display().to_string(), "the file changed while it was read"))?;
-    Ok(Origin { gguf, bytes })
-}
-
 /// Takes the bytes of every tensor that the file has in the wanted type already: encoding again could only lose.
-fn copy_what_is_there(tensors: &mut [Tensor<'_>], architecture: &Architecture<'_>, origin: &Origin) -> usize {
-    let same = origin.gguf.str("general.architecture").is_ok_and(|name| name == architecture.name);
+fn copy_what_is_there(tensors: &mut [Tensor<'_>], architecture: &Architecture<'_>, origin: &GgufModel) -> usize {
+    let same = origin.header().str("general.architecture").is_ok_and(|name| name == architecture.name);
     if !same || architecture.renumbers {
         return 0;
     }
     let mut copied = 0;
     for tensor in tensors {
         let spec = tensor.spec();
-        let there = origin.gguf.tensor(&tensor.name);
-        let there = there.filter(|there| there.ggml_type == spec.ggml_type && there.shape == spec.shape);
-        if let Some(bytes) = there.and_then(|there| origin.bytes.slice(there.range.clone())) {
+        let there = origin.tensor(&tensor.name);
+        if let Some((_, bytes)) =
+            there.filter(|(there, _)| there.ggml_type == spec.ggml_type && there.shape == spec.shape)
+        {
             tensor.source = Source::Copied(bytes);
             copied += 1;
         }

@@ -2,12 +2,12 @@
 
 use super::architecture::{Architecture, Part, STAND_IN_CHANNELS};
 use super::ggml_type;
-use pare_format::config::{Rope, Scaling};
+use pare_format::config::Scaling;
 use pare_format::gguf::TensorSpec;
 use pare_format::map::Bytes;
 use pare_kernels::blocks::RowType;
 use pare_model::model::Model;
-use pare_model::rope::frequencies;
+use pare_model::rope::divisors;
 use pare_model::weight::{Linear, Weight};
 
 /// Where the numbers of a tensor are.
@@ -206,12 +206,8 @@ pub(super) fn list<'a>(model: &'a Model, architecture: &Architecture<'a>) -> Vec
     if let Some(head) = &model.head {
         list.matrix("output", Role::Head, head.weight.as_ref());
     }
-    if let Scaling::Llama3 { .. } = model.architecture.rope.scaling {
-        let rope = &model.architecture.rope;
-        let plain = frequencies(&Rope { scaling: Scaling::None, ..*rope }, head_dim).0;
-        let scaled = frequencies(rope, head_dim).0;
-        let factors: Vec<f32> = plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect();
-        list.vector("rope_freqs.weight".to_owned(), &factors);
+    if let Scaling::Llama3 { .. } | Scaling::Divisors(_) = model.architecture.rope.scaling {
+        list.vector("rope_freqs.weight".to_owned(), &divisors(&model.architecture.rope, head_dim));
     }
     list.tensors
 }

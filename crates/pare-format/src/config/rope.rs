@@ -1,6 +1,9 @@
 //! Rotary positions, in the old form (`rope_theta`, `rope_scaling`) and the new one (`rope_parameters`).
 
+use std::sync::Arc;
+
 use super::fields::Fields;
+use super::text::widened;
 use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::json::{Json, Object};
 use crate::limits;
@@ -9,9 +12,12 @@ use crate::quote::{self, quoted};
 const NEW: &str = "rope_parameters";
 const OLD: &str = "rope_scaling";
 const ORIGINAL: &str = "original_max_position_embeddings";
+/// The entry of pare's own, and the divisors in it.
+const OWN: &str = "pare";
+const DIVISORS: &str = "rope_divisors";
 
 /// Rotary positions of all heads.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies: pair i of D/2 turns by theta^(-2i/D) per position.
     pub theta: f64,
@@ -20,7 +26,7 @@ pub struct Rope {
 }
 
 /// A change of the frequencies for longer contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     /// None.
     None,
@@ -53,10 +59,40 @@ pub enum Scaling {
         /// Factor on the rotated vectors; `None` for 0.1 ln(factor) + 1.
         attention_factor: Option<f64>,
     },
+    /// Pair i is divided by number i of D/2, each above 0: what a GGUF file says by its tensor `rope_freqs.weight`.
+    Divisors(Arc<[f32]>),
 }
 
-/// Reads both forms; the new one wins where both are given.
-pub(super) fn read(fields: &Fields<'_>, context: usize) -> Result<Rope> {
+/// Reads both forms; the new one wins where both are given. Divisors are pare's own entry, for heads of width `head_dim`.
+pub(super) fn read(fields: &Fields<'_>, context: usize, head_dim: usize, own_forms: bool) -> Result<Rope> {
+    let rope = usual(fields, context)?;
+    match divisors(fields, head_dim, own_forms)? {
+        None => Ok(rope),
+        Some(divisors) if rope.scaling == Scaling::None => Ok(Rope { scaling: Scaling::Divisors(divisors), ..rope }),
+        Some(_) => Err(fields.wrong(OWN, "no divisors beside another scaling of rotary positions")),
+    }
+}
+
+fn divisors(fields: &Fields<'_>, head_dim: usize, own_forms: bool) -> Result<Option<Arc<[f32]>>> {
+    let Some(object) = fields.object(OWN)? else { return Ok(None) };
+    let own = Fields { object, prefix: "pare.", ..*fields };
+    let expected =
+        format!("{} numbers above 0, beside a quantization_config with the quant_method \"pare\"", head_dim / 2);
+    let number = |value: &Json| match value {
+        Json::Number(number) => number.as_f64().map(|n| n as f32).filter(|n| *n > 0.0 && n.is_finite()),
+        _ => None,
+    };
+    match own.present(DIVISORS) {
+        None => Ok(None),
+        Some(Json::Array(items)) if own_forms && items.len() == head_dim / 2 => {
+            let numbers = items.iter().map(number).collect::<Option<_>>();
+            Ok(Some(numbers.ok_or_else(|| own.wrong(DIVISORS, &expected))?))
+        }
+        Some(_) => Err(own.wrong(DIVISORS, &expected)),
+    }
+}
+
+fn usual(fields: &Fields<'_>, context: usize) -> Result<Rope> {
     whole_head(fields)?;
     let theta = fields.positive("rope_theta")?;
     let (key, object) = match (fields.object(NEW)?, fields.object(OLD)?) {
@@ -146,7 +182,7 @@ fn scaling(fields: &Fields<'_>, context: usize) -> Result<Scaling> {
 pub(super) fn write(rope: &Rope, raw: &mut Object) {
     let mut parameters = Object::default();
     match rope.scaling {
-        Scaling::None => {}
+        Scaling::None | Scaling::Divisors(_) => {}
         Scaling::Linear { factor } => {
             parameters.set("rope_type", "linear");
             parameters.set("factor", factor);
@@ -181,5 +217,23 @@ pub(super) fn write(rope: &Rope, raw: &mut Object) {
         raw.set("rope_theta", rope.theta);
         raw.set(OLD, if parameters.is_empty() { Json::Null } else { parameters.into() });
         raw.remove(NEW);
+    }
+    write_divisors(rope, raw);
+}
+
+/// Writes the divisors into pare's own entry, or takes them out of it.
+fn write_divisors(rope: &Rope, raw: &mut Object) {
+    let mut own = match raw.get(OWN) {
+        Some(Json::Object(object)) => object.clone(),
+        _ => Object::default(),
+    };
+    own.remove(DIVISORS);
+    if let Scaling::Divisors(divisors) = &rope.scaling {
+        own.set(DIVISORS, divisors.iter().map(|divisor| widened(*divisor)).collect::<Vec<f64>>());
+    }
+    if own.is_empty() {
+        raw.remove(OWN);
+    } else {
+        raw.set(OWN, own);
     }
 }

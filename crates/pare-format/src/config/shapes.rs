@@ -31,7 +31,7 @@ pub struct AttentionShape {
 impl ModelConfig {
     /// Whether some block differs from what the whole model is said to have.
     pub(super) fn shapes_differ(&self) -> bool {
-        let plain = Self { uneven: None, raw: Object::default(), windowed: Vec::new(), eos: Vec::new(), ..*self };
+        let plain = Self { uneven: None, raw: Object::default(), ..self.clone() };
         (0..self.blocks).any(|i| self.block(i) != plain.block(i))
     }
 }

@@ -34,7 +34,7 @@ fn reads_a_llama() {
     let config = read(LLAMA).unwrap();
     assert_eq!((config.hidden, config.blocks, config.heads, config.kv_heads), (576, 30, 9, 3));
     assert_eq!((config.head_dim, config.ffn, config.vocab, config.context), (64, 1536, 49152, 8192));
-    assert_eq!((config.norm_eps, config.rope), (1e-5, Rope { theta: 1e5, scaling: Scaling::None }));
+    assert_eq!((config.norm_eps, &config.rope), (1e-5, &Rope { theta: 1e5, scaling: Scaling::None }));
     assert_eq!(
         (config.tied, config.bos, config.eos.as_slice(), config.dtype),
         (true, Some(1), &[2, 7][..], Some(Dtype::BF16))
@@ -57,6 +57,8 @@ fn writes_what_it_read() {
         r#""model_type": "qwen3", "use_sliding_window": false, "max_window_layers": 0, "head_dim": 128, "eos_token_id": null"#,
         r#""attention_bias": true, "mlp_bias": true, "bos_token_id": null, "dtype": "float16", "eos_token_id": 3"#,
         r#""quantization_config": {"quant_method": "pare"}, "pare": {"shortcuts": true, "other": 1}"#,
+        r#""head_dim": 4, "quantization_config": {"quant_method": "pare"}, "pare": {"rope_divisors": [1, 2.5]}"#,
+        r#""pretraining_tp": 1, "is_causal": true, "logits_scaling": null, "num_experts": 0, "use_qk_norm": false"#,
     ] {
         let config = with(entries).unwrap();
         let again = read(&config.to_json()).unwrap();
@@ -169,6 +171,12 @@ fn every_field_is_checked() {
             &["rope_parameters.full_attention", "not supported"],
         ),
         (r#""partial_rotary_factor": 0.5"#, &["0.5 is not supported"]),
+        (r#""pretraining_tp": 2"#, &["\"pretraining_tp\": 2, which would change", "supported: 1 or null"]),
+        (r#""is_causal": false"#, &["\"is_causal\": false, which would change", "supported: true or null"]),
+        (r#""logits_scaling": 8.0"#, &["\"logits_scaling\": 8", "supported: 1 or null"]),
+        (r#""use_qk_norm": true"#, &["\"use_qk_norm\": true", "supported: false or null"]),
+        (r#""num_local_experts": 8"#, &["\"num_local_experts\": 8"]),
+        (r#""pare": {"rope_divisors": [1.0]}"#, &["pare.rope_divisors", "32 numbers above 0", "quant_method"]),
         (r#""layer_types": ["full_attention"]"#, &["an array of 1", "an array of 30 strings"]),
         (r#""pare": {"blocks": [{"attention": null, "ffn": 1}]}"#, &["pare.blocks", "an array of 30 blocks"]),
         (r#""num_hidden_layers": 1, "pare": {"blocks": [{"attention": null}]}"#, &["pare.blocks[0].ffn", "is missing"]),

@@ -1,6 +1,6 @@
 //! A configuration as the text of a `config.json`.
 
-use super::{ModelConfig, OWN_METHOD, rope, shapes, window};
+use super::{ModelConfig, OWN_METHOD, Scaling, rope, shapes, window};
 use crate::json::{Json, Object};
 use crate::safetensors::Dtype;
 
@@ -50,15 +50,20 @@ impl ModelConfig {
         Json::from(raw).to_text()
     }
 
+    /// Whether another program would compute something else.
+    fn needs_pare(&self) -> bool {
+        self.own_forms || self.shortcuts || matches!(self.rope.scaling, Scaling::Divisors(_))
+    }
+
     /// Names the method by which other tools refuse weights that they would misread; takes the name away where all are plain.
     fn write_method(&self, raw: &mut Object) {
         let key = "quantization_config";
         let there = matches!(raw.get(key), Some(Json::Object(_)));
-        if (self.own_forms || self.shortcuts) && !there {
+        if self.needs_pare() && !there {
             let mut method = Object::default();
             method.set("quant_method", OWN_METHOD);
             raw.set(key, Json::Object(method));
-        } else if there && !self.own_forms && !self.shortcuts {
+        } else if there && !self.needs_pare() {
             raw.remove(key);
         }
     }
@@ -84,6 +89,6 @@ impl ModelConfig {
 }
 
 /// The shortest decimal number that is `value` in f32, so that 1e-5 is not written as 9.999999747378752e-6.
-fn widened(value: f32) -> f64 {
+pub(super) fn widened(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

@@ -57,14 +57,24 @@ pub(super) fn embedding(model: &ModelDirectory) -> Result<()> {
     }
 }
 
-/// A tied head that is stored all the same must be the embedding.
-pub(super) fn head(model: &ModelDirectory) -> Option<String> {
-    if !model.config.tied {
-        return None;
+/// Whether the head is the embedding: the weights decide, and what they contradict is said.
+pub(super) fn tied(model: &ModelDirectory) -> (bool, Option<String>) {
+    let tied = model.config.tied;
+    let of_head = |name: &str| name.strip_prefix(HEAD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let stored = model.names().any(of_head);
+    if tied == stored && !(tied && same_head(model)) {
+        let (said, there, used) = match tied {
+            true => ("is the embedding", format!("{HEAD} differs from it"), "the stored head"),
+            false => ("is not the embedding", format!("there is no {HEAD}"), "the embedding"),
+        };
+        let warning = format!("{CONFIG} says that the head {said} (tie_word_embeddings), but {there}: {used} is used");
+        return (!tied, Some(warning));
     }
-    let (head, embedding) = (model.tensor(HEAD)?, model.tensor(EMBEDDING)?);
-    let same = head.dtype == embedding.dtype && head.shape == embedding.shape && *head.bytes == *embedding.bytes;
-    (!same).then(|| {
-        format!("{CONFIG} says that the head is the embedding (tie_word_embeddings), but {HEAD} differs from it and is not used")
-    })
+    (tied, None)
+}
+
+/// Whether the stored head has the bytes of the embedding.
+fn same_head(model: &ModelDirectory) -> bool {
+    let (Some(head), Some(embedding)) = (model.tensor(HEAD), model.tensor(EMBEDDING)) else { return false };
+    head.dtype == embedding.dtype && head.shape == embedding.shape && *head.bytes == *embedding.bytes
 }

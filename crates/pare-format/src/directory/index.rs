@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::absent::instead;
 use super::resolve::{Roots, check_shard_name};
 use super::{listed, places};
 use crate::error::{FormatError, FormatErrorKind, Result};
@@ -166,12 +167,13 @@ fn no_weights(roots: &Roots) -> FormatError {
         return FormatError::new(&roots.given, FormatErrorKind::Pickle(names)).hint(hint);
     }
     let path: PathBuf = roots.given.join(SINGLE);
-    let kind = FormatErrorKind::Found { found: "is missing".into(), expected: format!("{SINGLE} or {INDEX}") };
+    let instead = instead(&roots.given).map_or(String::new(), |instead| format!("; {instead}"));
+    let kind = FormatErrorKind::Found { found: "is missing".into(), expected: format!("{SINGLE} or {INDEX}{instead}") };
     FormatError::new(path, kind)
 }
 
 /// The names in the directory, sorted; those that are not UTF-8 belong to nobody here.
-fn files(directory: &Path) -> Vec<String> {
+pub(super) fn files(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

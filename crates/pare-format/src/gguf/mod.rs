@@ -7,6 +7,7 @@
 mod check;
 mod fuzz;
 mod get;
+mod model;
 mod read;
 mod split;
 mod types;
@@ -15,6 +16,7 @@ mod write;
 
 pub use check::nonfinite;
 pub use fuzz::fuzz;
+pub use model::GgufModel;
 pub use split::{Split, check_split};
 pub use types::GgmlType;
 pub use value::{Array, Strings, Value};

@@ -1,5 +1,7 @@
 //! Models split over several files.
 
+use std::borrow::Borrow;
+
 use super::Gguf;
 use crate::{FormatError, FormatErrorKind as Kind, Result};
 
@@ -32,27 +34,15 @@ impl Gguf {
         }
         Ok(Some(Split { no, count, tensors: self.opt_u64("split.tensors.count")? }))
     }
-
-    /// Refuses a file that is only a part of a model.
-    ///
-    /// # Errors
-    /// Names the part and the number of parts.
-    pub fn require_whole(&self) -> Result<()> {
-        let Some(Split { no, count, .. }) = self.split()? else { return Ok(()) };
-        let kind = Kind::Found {
-            found: format!("part {} of {count} of a split model", no.saturating_add(1)),
-            expected: "all parts, or one whole file".into(),
-        };
-        Err(self.error("split.count", kind).hint("join the parts first (llama-gguf-split --merge)"))
-    }
 }
 
 /// Checks that `parts` are all the parts of one model, in any order; returns their positions in part order.
 ///
 /// # Errors
 /// Names the missing, repeated or foreign part.
-pub fn check_split(parts: &[Gguf]) -> Result<Vec<usize>> {
-    let Some(first) = parts.first() else {
+pub fn check_split<P: Borrow<Gguf>>(parts: &[P]) -> Result<Vec<usize>> {
+    let parts: Vec<&Gguf> = parts.iter().map(Borrow::borrow).collect();
+    let Some(&first) = parts.first() else {
         return Err(FormatError::new("", Kind::Absent { expected: "at least one part" }));
     };
     let fail =
@@ -71,7 +61,7 @@ pub fn check_split(parts: &[Gguf]) -> Result<Vec<usize>> {
         );
     }
     order.resize(parts.len(), None);
-    for (at, part) in parts.iter().enumerate() {
+    for (at, &part) in parts.iter().enumerate() {
         let split = part.split()?.unwrap_or(Split { no: 0, count: 1, tensors: None });
         if split.count != count {
             let expected = format!("{count} as in {}", first.file().display());

@@ -155,6 +155,18 @@ impl Value {
         }
     }
 
+    /// The number, for every type that is one; 0 and 1 for false and true.
+    pub fn as_number(&self) -> Option<f64> {
+        match *self {
+            Self::I8(v) => Some(v.into()),
+            Self::I16(v) => Some(v.into()),
+            Self::I32(v) => Some(v.into()),
+            Self::I64(v) => Some(v as f64),
+            Self::Bool(v) => Some(f64::from(u8::from(v))),
+            _ => self.as_f64().or(self.as_u64().map(|v| v as f64)),
+        }
+    }
+
     pub(super) fn type_id(&self) -> u32 {
         match self {
             Self::U8(_) => id::U8,
@@ -196,6 +208,27 @@ impl Array {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The numbers, as [`Value::as_number`]; none for strings.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        fn all<T: Copy>(values: &[T], number: fn(T) -> f64) -> Option<Vec<f64>> {
+            Some(values.iter().map(|&value| number(value)).collect())
+        }
+        match self {
+            Self::U8(v) => all(v, f64::from),
+            Self::I8(v) => all(v, f64::from),
+            Self::U16(v) => all(v, f64::from),
+            Self::I16(v) => all(v, f64::from),
+            Self::U32(v) => all(v, f64::from),
+            Self::I32(v) => all(v, f64::from),
+            Self::F32(v) => all(v, f64::from),
+            Self::U64(v) => all(v, |v| v as f64),
+            Self::I64(v) => all(v, |v| v as f64),
+            Self::F64(v) => all(v, |v| v),
+            Self::Bool(v) => all(v, |v| f64::from(u8::from(v))),
+            Self::Str(_) => None,
+        }
     }
 
     /// Element type in words.

@@ -41,6 +41,18 @@ fn configs() -> Vec<Row> {
             head(dir, value)
         }
     };
+    fn cache(dir: &Path) {
+        fs::remove_file(dir.join("config.json")).unwrap();
+        fs::create_dir_all(dir.join("snapshots/0abc")).unwrap();
+    }
+    let instead = |name: &'static str, says: &'static [&'static str]| {
+        let make = move |dir: &Path| {
+            single(dir);
+            fs::remove_file(dir.join("config.json")).unwrap();
+            fs::write(dir.join(name), "x").unwrap();
+        };
+        Row::new("I07", name, make, open, Fails(says))
+    };
     vec![
         row(
             "I07",
@@ -48,6 +60,11 @@ fn configs() -> Vec<Row> {
             |dir| fs::remove_file(dir.join("config.json")).unwrap(),
             Fails(&["config.json: is missing"]),
         ),
+        row("I07", "a cache of downloads", cache, Fails(&["config.json: is missing", "give snapshots/0abc"])),
+        instead("m-Q4.gguf", &["give the file m-Q4.gguf itself"]),
+        instead("adapter_config.json", &["merge it into its model first"]),
+        instead("params.json", &["convert them for transformers first"]),
+        instead("x.onnx", &["weights for ONNX"]),
         row(
             "I07",
             "config is a page",
@@ -135,13 +152,18 @@ fn configs() -> Vec<Row> {
             "tied with another head",
             tied(1),
             open,
-            Warns(&["lm_head.weight differs from it and is not used"]),
+            Warns(&["lm_head.weight differs from it: the stored head is used"]),
         ),
-        field(
+        row(
             "I10",
-            "\"tie_word_embeddings\": true",
-            "\"tie_word_embeddings\": false",
-            &["missing 1 (\"lm_head.weight\")"],
+            "no head where one is announced",
+            |dir| {
+                let path = dir.join("config.json");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(path, text.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"))
+                    .unwrap();
+            },
+            Warns(&["there is no lm_head.weight: the embedding is used"]),
         ),
         field(
             "I12",

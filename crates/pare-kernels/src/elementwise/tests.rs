@@ -86,6 +86,9 @@ fn rms_norm_follows_its_formula() {
         let found = on_every_set(|isa| {
             let mut y = vec![0.0; *length];
             rms_norm_on(isa, &x, &gain, 1e-5, &mut y);
+            let mut in_place = x.clone();
+            rms_norm_in_place_on(isa, &mut in_place, &gain, 1e-5);
+            assert_eq!(in_place, y);
             y
         });
         let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / *length as f64;

@@ -1,6 +1,7 @@
 //! From files to a [`Model`]. Weights stay in the memory map and are decoded where they are used; only what is sparse is copied.
 
 mod directory;
+mod fuzz;
 mod gguf;
 
 use crate::block::{Attention, Block, Ffn, Mixer};
@@ -11,6 +12,7 @@ use pare_format::config::ModelConfig;
 use std::sync::Arc;
 
 pub use directory::from_directory;
+pub use fuzz::{fuzz_config, fuzz_gguf};
 pub use gguf::from_gguf;
 
 /// A model and what its files say of it.
@@ -32,6 +34,10 @@ trait Tensors {
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Arc<dyn Weight>>;
     /// The vector `name`, which must hold `len` values.
     fn vector(&self, name: &str, len: usize) -> Result<Arc<[f32]>>;
+    /// The bias `name` of `len` values where the configuration has one; none where the format lets single ones away.
+    fn bias(&self, name: &str, len: usize) -> Result<Option<Arc<[f32]>>> {
+        self.vector(name, len).map(Some)
+    }
 }
 
 /// Puts a model together as `config` describes it.
@@ -45,7 +51,7 @@ fn assemble(config: &ModelConfig, tensors: &dyn Tensors) -> Result<Model> {
         let linear = |name: &str, out, inn, bias: bool| -> Result<Linear> {
             Ok(Linear {
                 weight: tensors.matrix(&named(&format!("{name}.weight")), [out, inn])?,
-                bias: if bias { Some(vector(&format!("{name}.bias"), out)?) } else { None },
+                bias: if bias { tensors.bias(&named(&format!("{name}.bias")), out)? } else { None },
             })
         };
         let shortcut = |part: &str| {
@@ -93,7 +99,7 @@ fn assemble(config: &ModelConfig, tensors: &dyn Tensors) -> Result<Model> {
             context: context(config),
             head_dim,
             norm_eps: config.norm_eps,
-            rope: config.rope,
+            rope: config.rope.clone(),
         },
         embedding: tensors.matrix("model.embed_tokens.weight", vocabulary)?,
         blocks,

@@ -5,6 +5,7 @@ use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
 use pare_engine::job::JobDirectory;
+use pare_engine::probe::{self, Series};
 use pare_engine::progress::Work;
 use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record, size_note};
 use pare_engine::recipe::Recipe;
@@ -16,6 +17,8 @@ use pare_format::write::{OutputDir, refuse_inputs};
 use serde_json::json;
 use std::path::Path;
 
+/// Tasks per probe that the report runs.
+const PROBES: usize = 24;
 /// Prompts that the dense and the pared model continue side by side.
 pub(crate) const PROMPTS: [&str; 3] = [
     "What is the capital of France?",
@@ -49,6 +52,9 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let wanted = Wanted { calibration: true, verification: !arguments.no_verify };
     let mut given = Given::read(texts, &bundle, wanted)?;
     refuse_not_finite(&bundle, work)?;
+    if !arguments.no_verify {
+        probe::check(&bundle.tokenizer, Series { tasks: PROBES, seed: texts.seed })?;
+    }
     let calibration = given.calibration(texts, &[&bundle], work)?;
     let verification = match arguments.no_verify {
         true => None,
@@ -92,7 +98,7 @@ pub(crate) fn carry_out(
             let proof = Proof {
                 verification,
                 context,
-                probes: 24,
+                probes: PROBES,
                 prompts: &PROMPTS,
                 continuation: 64,
                 speed: true,
