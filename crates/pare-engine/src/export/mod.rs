@@ -163,10 +163,11 @@ impl<'a> Export<'a> {
             true => Some(open(&bundle.path)?),
             false => None,
         };
-        let metadata = metadata::all(bundle, &architecture, target, origin.as_ref().map(|origin| &origin.gguf))?;
+        let mut notes = architecture.notes();
+        let gguf = origin.as_ref().map(|origin| &origin.gguf);
+        let metadata = metadata::all(bundle, &architecture, target, gguf, &mut notes)?;
         let mut tensors = tensors::list(model, &architecture);
         mix::choose(&mut tensors, target, &architecture);
-        let mut notes = architecture.notes();
         let copied = match &origin {
             Some(origin) if !bundle.rewritten => copy_what_is_there(&mut tensors, &architecture, origin),
             _ => 0,

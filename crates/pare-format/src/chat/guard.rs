@@ -1,10 +1,14 @@
 //! Rewrites a template so that every operand of `+`, `~` and `*` is weighed before it is used.
 //!
 //! Fuel counts instructions, not bytes: thirty times `x ~ x` is ninety instructions and a gigabyte. The engine has no hook for
-//! operators, but it has filters, and a filter binds tighter than every operator: `a ~ b` becomes `a|__weigh ~ b|__weigh`.
+//! operators, but it has filters, and a filter binds tighter than every operator: `a + b` becomes `a|__weigh + b|__weigh`. `~` joins
+//! texts, which are Python's. The tags `{% generation %}` and `{% endgeneration %}`, by which training finds what the assistant says, become
+//! a block with its own names, as they are in transformers.
 
 /// Filter that adds the size of its input to what the rendering has used.
 pub(super) const WEIGH: &str = "__weigh";
+/// Filter that makes its input text and adds its size.
+pub(super) const TEXT: &str = "__text";
 /// Filter that lets only numbers through: text times a number is refused.
 pub(super) const NUMBER: &str = "__number";
 
@@ -49,6 +53,13 @@ pub(super) fn guard(source: &str) -> Guarded {
         } else {
             let (tokens, end) = tokens(source, after, open);
             let mut copied = at;
+            if let (Some(block), "{%") = (generation(&tokens), open) {
+                let word = tokens.first().map_or(after, |word| word.end);
+                let name = if block == "with" { "generation" } else { "endgeneration" };
+                out.push_str(source.get(at..word.saturating_sub(name.len())).unwrap_or_default());
+                out.push_str(block);
+                copied = word;
+            }
             for (position, filter) in insertions(&tokens) {
                 out.push_str(source.get(copied..position).unwrap_or_default());
                 out.push('|');
@@ -66,6 +77,15 @@ pub(super) fn guard(source: &str) -> Guarded {
     longest_text = longest_text.max(source.len().saturating_sub(at));
     out.push_str(source.get(at..).unwrap_or_default());
     Guarded { source: out, longest_text }
+}
+
+/// What stands for a tag around what the assistant says.
+fn generation(tokens: &[Token<'_>]) -> Option<&'static str> {
+    match tokens {
+        [Token { kind: Kind::Word("generation"), .. }] => Some("with"),
+        [Token { kind: Kind::Word("endgeneration"), .. }] => Some("endwith"),
+        _ => None,
+    }
 }
 
 /// The next `{{`, `{%` or `{#`.
@@ -102,7 +122,8 @@ fn tokens<'a>(source: &'a str, from: usize, open: &str) -> (Vec<Token<'a>>, usiz
     let close = if open == "{{" { "}}" } else { "%}" };
     let mut tokens = Vec::new();
     let mut depth = 0_usize;
-    let mut at = from;
+    // `-` or `+` behind the opening mark belongs to it, like the one in front of the closing mark below.
+    let mut at = from.saturating_add(source.get(from..).map_or(0, |rest| usize::from(rest.starts_with(['-', '+']))));
     while let Some(rest) = source.get(at..) {
         let Some(c) = rest.chars().next() else { break };
         if depth == 0 && rest.starts_with(close) {
@@ -177,15 +198,27 @@ fn insertions(tokens: &[Token<'_>]) -> Vec<(usize, &'static str)> {
     let mut places = Vec::new();
     for (i, token) in tokens.iter().enumerate() {
         let filter = match token.kind {
-            Kind::Operator("+" | "~") => WEIGH,
+            Kind::Operator("+") => WEIGH,
+            Kind::Operator("~") => TEXT,
             Kind::Operator("*") => NUMBER,
             _ => continue,
         };
         let before = i.checked_sub(1).and_then(|b| tokens.get(b));
         // Otherwise it is a sign, or the star of an argument list.
         let Some(before) = before.filter(|t| ends_operand(t.kind)) else { continue };
-        places.push((before.end, filter));
-        if let Some(end) = operand_end(tokens.get(i.saturating_add(1)..).unwrap_or_default()) {
+        // The filter would come before the sign.
+        let signed = |at: Option<usize>| {
+            let is_sign = |at: usize| matches!(tokens.get(at).map(|t| t.kind), Some(Kind::Operator("-" | "+")));
+            let ends = |at: usize| tokens.get(at).is_some_and(|t| ends_operand(t.kind));
+            filter == TEXT && at.is_some_and(|at| is_sign(at) && !at.checked_sub(1).is_some_and(ends))
+        };
+        if !signed(i.checked_sub(2)) {
+            places.push((before.end, filter));
+        }
+        let behind = i.saturating_add(1);
+        if let Some(end) = operand_end(tokens.get(behind..).unwrap_or_default())
+            && !(filter == TEXT && matches!(tokens.get(behind).map(|t| t.kind), Some(Kind::Operator(_))))
+        {
             places.push((end, filter));
         }
     }
@@ -221,26 +254,30 @@ mod tests {
     use super::*;
 
     fn rewritten(source: &str) -> String {
-        guard(source).source.replace(WEIGH, "W").replace(NUMBER, "N").replace("|W ", "|W").replace("|N ", "|N")
+        let short = guard(source).source.replace(WEIGH, "W").replace(NUMBER, "N").replace(TEXT, "T");
+        short.replace("|W ", "|W").replace("|N ", "|N").replace("|T ", "|T")
     }
 
     #[test]
     fn operands_are_weighed() {
         let cases = [
-            ("{{ a ~ b }}", "{{ a|W ~ b|W }}"),
-            ("{{ a+b.c[0](d ~ e)|f(1) + 'x' }}", "{{ a|W+b.c[0](d|W ~ e|W)|f(1)|W + 'x'|W }}"),
+            ("{{ a ~ b }}", "{{ a|T ~ b|T }}"),
+            ("{{ a+b.c[0](d ~ e)|f(1) + 'x' }}", "{{ a|W+b.c[0](d|T ~ e|T)|f(1)|W + 'x'|W }}"),
             ("{%- set ns.x = ns.x + '~' -%}", "{%- set ns.x = ns.x|W + '~'|W -%}"),
-            ("{{ 'a}}b' ~ {'k': x}['k'] }}", "{{ 'a}}b'|W ~ {'k': x}['k']|W }}"),
-            ("{{ a ~ b if c else d ~ -1 }}", "{{ a|W ~ b|W if c else d|W ~ -1|W }}"),
+            ("{{ 'a}}b' ~ {'k': x}['k'] }}", "{{ 'a}}b'|T ~ {'k': x}['k']|T }}"),
+            ("{{ a ~ b if c else d ~ -1 }}", "{{ a|T ~ b|T if c else d|T ~ -1 }}"),
+            ("{{ -1 ~ a }}{{ x - 1 ~ a }}", "{{ -1 ~ a|T }}{{ x - 1|T ~ a|T }}"),
             ("{{ 2 * x == f(*y, **z) }}", "{{ 2|N * x|N == f(*y, **z) }}"),
-            ("{{ -a }}{{ x - 1 }}{{ 'it\\'s' ~ q }}", "{{ -a }}{{ x - 1 }}{{ 'it\\'s'|W ~ q|W }}"),
+            ("{{ -a }}{{ x - 1 }}{{ 'it\\'s' ~ q }}", "{{ -a }}{{ x - 1 }}{{ 'it\\'s'|T ~ q|T }}"),
             (
                 "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a ~ b }}",
-                "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a|W ~ b|W }}",
+                "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a|T ~ b|T }}",
             ),
-            ("{{ a ~ b is defined }}", "{{ a|W ~ b|W is defined }}"),
-            ("{{- x ~ (y) -}}", "{{- x|W ~ (y)|W -}}"),
-            ("{{ a ~ ", "{{ a|W ~ "),
+            ("{{ a ~ b is defined }}", "{{ a|T ~ b|T is defined }}"),
+            ("{{- x ~ (y) -}}", "{{- x|T ~ (y)|T -}}"),
+            ("{{ a ~ ", "{{ a|T ~ "),
+            ("{%- generation -%}x{% endgeneration %}", "{%- with -%}x{% endwith %}"),
+            ("{% set generation = 1 %}{{ generation }}", "{% set generation = 1 %}{{ generation }}"),
         ];
         for (source, expected) in cases {
             assert_eq!(rewritten(source), expected);

@@ -166,12 +166,20 @@ fn no_weights(roots: &Roots) -> FormatError {
         return FormatError::new(&roots.given, FormatErrorKind::Pickle(names)).hint(hint);
     }
     let path: PathBuf = roots.given.join(SINGLE);
-    let kind = FormatErrorKind::Found { found: "is missing".into(), expected: format!("{SINGLE} or {INDEX}") };
+    let others: BTreeSet<String> =
+        files(&roots.given).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
+    let instead = match others.is_empty() {
+        true => String::new(),
+        false => {
+            format!("; safetensors files of other names: {}; give the one with all weights this name", listed(&others))
+        }
+    };
+    let kind = FormatErrorKind::Found { found: "is missing".into(), expected: format!("{SINGLE} or {INDEX}{instead}") };
     FormatError::new(path, kind)
 }
 
 /// The names in the directory, sorted; those that are not UTF-8 belong to nobody here.
-fn files(directory: &Path) -> Vec<String> {
+pub(super) fn files(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

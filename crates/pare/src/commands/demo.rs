@@ -22,7 +22,8 @@ const RECIPE: &str = "slim";
 pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let start = Instant::now();
     let step = |text: &str| show::remark(&format!("[{:>4.0} s] {text}", start.elapsed().as_secs_f64()));
-    let texts = Texts { text: None, held_out: None, context: 512, calibration_windows: 32, windows: 16, seed: 0 };
+    let texts =
+        Texts { text: None, held_out: None, context: 512, calibration_windows: 32, windows: 16, seed: 0, date: None };
     // The demo may replace what a demo wrote, and nothing else.
     let output = OutputDir::create(&arguments.output, true)?;
 
