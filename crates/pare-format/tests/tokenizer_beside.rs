@@ -189,6 +189,42 @@ fn where_ids_can_change_is_noted() {
 }
 
 #[test]
+fn spaces_in_front_survive_or_are_noted() {
+    let replace = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
+    let prepend = json!({ "type": "Prepend", "prepend": "▁" });
+    let both = json!({ "type": "Sequence", "normalizers": [prepend, replace(" ", "▁")] });
+    let metaspace =
+        |scheme: &str| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false });
+    let at_spaces =
+        json!({ "type": "Split", "pattern": { "String": " " }, "behavior": "MergedWithPrevious", "invert": false });
+    for (normalizer, pre_tokenizer, noted) in [
+        (both, json!(null), false),
+        (replace(" ", "▁"), json!(null), false),
+        (replace(" ", "▁"), at_spaces, false),
+        (json!(null), metaspace("never"), false),
+        (json!(null), metaspace("first"), true),
+        (json!(null), metaspace("always"), true),
+    ] {
+        let tool = json!({ "id": 4, "content": "<t>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": false });
+        let t = read(&json!({
+            "version": "1.0",
+            "added_tokens": [tool],
+            "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": null,
+            "decoder": { "type": "Sequence", "decoders": [replace("▁", " "), { "type": "ByteFallback" }, { "type": "Fuse" }] },
+            "model": { "type": "BPE", "unk_token": "<unk>", "vocab": { "<unk>": 0, "▁": 1, "a": 2, "▁a": 3 }, "merges": ["▁ a"] },
+        }));
+        let t = t.expect("sound");
+        let (again, notes) = through_gguf(&t, &[]);
+        let same = ["a", "a a", " a", "<t>a", "<t> a"]
+            .iter()
+            .all(|text| t.encode(text, false).ok() == again.encode(text, false).ok());
+        assert_eq!((same, notes.len()), (!noted, usize::from(noted)), "{notes:?}");
+    }
+}
+
+#[test]
 fn an_id_without_a_token_is_no_text() {
     let t = read(&sound()).expect("sound");
     assert_eq!(t.decode(&[A, 5000, u32::MAX, A + 1], false), "ab");

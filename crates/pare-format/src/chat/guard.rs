@@ -9,6 +9,8 @@
 pub(super) const WEIGH: &str = "__weigh";
 /// Filter that makes its input text and adds its size.
 pub(super) const TEXT: &str = "__text";
+/// Filter that escapes text for HTML: Jinja does so with what is joined to text that is marked as safe.
+pub(super) const ESCAPE: &str = "__escape";
 /// Filter that lets only numbers through: text times a number is refused.
 pub(super) const NUMBER: &str = "__number";
 
@@ -222,15 +224,51 @@ fn insertions(tokens: &[Token<'_>]) -> Vec<(usize, &'static str)> {
             places.push((end, filter));
         }
     }
+    places.extend(beside_safe(tokens).into_iter().map(|end| (end, ESCAPE)));
     places.sort_unstable();
     places.dedup();
     places
 }
 
-/// The end of the operand that starts with the first of `tokens`, with its calls, attributes and filters.
+/// Ends of the operands that are joined, by `+` or `~`, with one marked as safe.
+fn beside_safe(tokens: &[Token<'_>]) -> Vec<usize> {
+    let kind = |at: usize| tokens.get(at).map(|token| token.kind);
+    let joins = |at: usize| matches!(kind(at), Some(Kind::Operator("+" | "~")));
+    let is_safe =
+        |last: usize| kind(last) == Some(Kind::Word("safe")) && last.checked_sub(1).and_then(kind) == Some(Kind::Joint);
+    let mut ends = Vec::new();
+    let mut at = 1_usize;
+    while at < tokens.len() {
+        let first = at.saturating_sub(1);
+        let mut operands = vec![first];
+        while joins(at) && kind(first).is_some_and(ends_operand) {
+            let behind = at.saturating_add(1);
+            let Some(length) = operand_length(tokens.get(behind..).unwrap_or_default()) else { break };
+            let last = at.saturating_add(length);
+            operands.push(last);
+            at = last.saturating_add(1);
+        }
+        if operands.len() == 1 {
+            at = at.saturating_add(1);
+        } else if operands.iter().any(|&last| is_safe(last)) {
+            let others = operands.into_iter().filter(|&last| !is_safe(last));
+            ends.extend(others.filter_map(|last| tokens.get(last)).map(|token| token.end));
+        }
+    }
+    ends
+}
+
+/// The end of the operand that starts with the first of `tokens`.
 fn operand_end(tokens: &[Token<'_>]) -> Option<usize> {
+    let length = operand_length(tokens)?;
+    tokens.get(length.checked_sub(1)?).map(|token| token.end)
+}
+
+/// How many of `tokens` are the operand that starts with the first of them, with its calls, attributes and filters.
+fn operand_length(tokens: &[Token<'_>]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut last: Option<&Token<'_>> = None;
+    let mut length = 0_usize;
     for token in tokens {
         let complete = depth == 0 && last.is_some_and(|t| ends_operand(t.kind));
         match token.kind {
@@ -245,8 +283,9 @@ fn operand_end(tokens: &[Token<'_>]) -> Option<usize> {
             _ => {}
         }
         last = Some(token);
+        length = length.saturating_add(1);
     }
-    last.filter(|t| ends_operand(t.kind)).map(|t| t.end)
+    last.filter(|t| ends_operand(t.kind)).map(|_| length)
 }
 
 #[cfg(test)]
@@ -254,8 +293,10 @@ mod tests {
     use super::*;
 
     fn rewritten(source: &str) -> String {
-        let short = guard(source).source.replace(WEIGH, "W").replace(NUMBER, "N").replace(TEXT, "T");
-        short.replace("|W ", "|W").replace("|N ", "|N").replace("|T ", "|T")
+        let filters = [(WEIGH, "W"), (NUMBER, "N"), (TEXT, "T"), (ESCAPE, "E")];
+        let short =
+            |text: String, (name, letter): (&str, &str)| text.replace(&format!("|{name} "), &format!("|{letter}"));
+        filters.into_iter().fold(guard(source).source, short)
     }
 
     #[test]
@@ -276,6 +317,8 @@ mod tests {
             ("{{ a ~ b is defined }}", "{{ a|T ~ b|T is defined }}"),
             ("{{- x ~ (y) -}}", "{{- x|T ~ (y)|T -}}"),
             ("{{ a ~ ", "{{ a|T ~ "),
+            ("{{ 'a'|safe + b + c(d) + 'e'|safe }}", "{{ 'a'|safe|W + b|E|W + c(d)|E|W + 'e'|safe|W }}"),
+            ("{{ a ~ b|safe if c + d else e.safe }}", "{{ a|E|T ~ b|safe|T if c|W + d|W else e.safe }}"),
             ("{%- generation -%}x{% endgeneration %}", "{%- with -%}x{% endwith %}"),
             ("{% set generation = 1 %}{{ generation }}", "{% set generation = 1 %}{{ generation }}"),
         ];

@@ -3,7 +3,7 @@
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::guard::{NUMBER, TEXT, WEIGH};
+use super::guard::{ESCAPE, NUMBER, TEXT, WEIGH};
 use super::python;
 
 /// Filters of the engine that templates use; those that run other filters or format numbers are left out.
@@ -167,6 +167,12 @@ pub(super) fn install(env: &mut Environment<'_>) {
     env.add_filter(WEIGH, |state: &mut State<'_, '_>, value: Value| {
         charge(state, WEIGH, std::slice::from_ref(&value))?;
         Ok::<_, Error>(value)
+    });
+    env.add_filter(ESCAPE, |state: &mut State<'_, '_>, value: Value| {
+        let Some(text) = value.as_str().filter(|_| !value.is_safe()) else { return Ok(value) };
+        spend(state, (text.len() as u64).saturating_mul(6))?;
+        let escaped = text.replace('&', "&amp;").replace('>', "&gt;").replace('<', "&lt;");
+        Ok::<_, Error>(Value::from(escaped.replace('\'', "&#39;").replace('"', "&#34;")))
     });
     env.add_filter(NUMBER, |value: Value| {
         if value.kind() == ValueKind::Number {

@@ -68,6 +68,13 @@ impl Tokenizer {
                 let add_space = add_space.ok_or_else(|| {
                     self.refused("rules for spaces", "spaces as ▁, with or without one in front of the text")
                 })?;
+                if add_space && kind(&self.pre_tokenizer) == "Metaspace" {
+                    notes.push(
+                        "a space is put in front of every text, also of one that begins with a space or stands behind an added token: \
+                         such texts can get other ids"
+                            .to_owned(),
+                    );
+                }
                 put("ggml.model", Value::text("llama"));
                 put("ggml.pre", Value::text("default"));
                 put("ggml.scores", Value::Array(Array::F32(scores(&tokens, &merges))));
@@ -195,7 +202,6 @@ impl Tokenizer {
 
 /// Whether a space is put in front of the text; none for rules that the format cannot say.
 fn adds_space(normalizer: &Stage, pre_tokenizer: &Stage) -> Option<bool> {
-    let kind = |stage: &Stage| stage.get("type").and_then(Stage::as_str).unwrap_or_default().to_owned();
     if kind(pre_tokenizer) == "Metaspace" && normalizer.is_null() {
         let whole = pre_tokenizer.get("split").and_then(Stage::as_bool) == Some(false);
         let own = pre_tokenizer.get("replacement").and_then(Stage::as_str) == Some("▁");
@@ -213,11 +219,18 @@ fn adds_space(normalizer: &Stage, pre_tokenizer: &Stage) -> Option<bool> {
     };
     let is_prepend =
         |stage: &Stage| kind(stage) == "Prepend" && stage.get("prepend").and_then(Stage::as_str) == Some("▁");
+    // A split at spaces finds none: all have become ▁.
+    let at_spaces = pre_tokenizer.pointer("/pattern/String").and_then(Stage::as_str) == Some(" ");
+    let whole = pre_tokenizer.is_null() || (kind(pre_tokenizer) == "Split" && at_spaces);
     match steps {
-        [only] if pre_tokenizer.is_null() && is_replace(only) => Some(false),
-        [first, last] if pre_tokenizer.is_null() && is_prepend(first) && is_replace(last) => Some(true),
+        [only] if whole && is_replace(only) => Some(false),
+        [first, last] if whole && is_prepend(first) && is_replace(last) => Some(true),
         _ => None,
     }
+}
+
+fn kind(stage: &Stage) -> &str {
+    stage.get("type").and_then(Stage::as_str).unwrap_or_default()
 }
 
 /// A score per token under which joining the best neighbours follows the merges: the earlier the merge, the higher.
