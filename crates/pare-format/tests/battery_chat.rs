@@ -188,6 +188,7 @@ fn what_templates_use() {
         ("{{ 'a' ~ 1 ~ ('b' if add_generation_prompt else 'c') }}{{ messages[-1].role + eos_token }}", "a1buser</s>"),
         ("{% macro f(x, y='d') %}[{{ x + y }}]{% endmacro %}{{ f('q') ~ f('r', y='s') }}", "[qd][rs]"),
         ("{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", "system"),
+        ("{{ '<b>'|safe + messages[1].content + '</b>'|safe }}", "<b>ünï&lt;&amp;&gt;</b>"),
         ("{% for m in messages %}{{ m.role }}{% break %}{% endfor %}", "system"),
         ("a{% generation %}\n {{ messages[0].role }}\n{%- endgeneration -%} \nb", "a systemb"),
         ("{% set x = 1 %}{% generation %}{% set x = 2 %}{% endgeneration %}{{ x }}", "1"),
