@@ -30,6 +30,7 @@ cargo xtask COMMAND
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
   peers transformers [DIR]     load a pared model (or the Hugging Face directory DIR) in transformers, compare logits
   peers llama.cpp [--tools DIR]  export models and run llama.cpp on them (built here, or in DIR), compare predictions
+  peers templates [DIR]        render the chat templates that llama.cpp ships (or *.jinja of DIR) here and in transformers
   help                         this text
 ";
 
@@ -64,6 +65,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["peers", "transformers", directory] => peers::transformers(&project, Some(directory)),
         ["peers", "llama.cpp"] => peers::llama_cpp(&project, None),
         ["peers", "llama.cpp", "--tools", tools] => peers::llama_cpp(&project, Some(tools)),
+        ["peers", "templates"] => peers::templates(&project, None),
+        ["peers", "templates", folder] => peers::templates(&project, Some(folder)),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");
             Ok(())

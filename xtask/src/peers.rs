@@ -2,8 +2,10 @@
 
 mod llama_cpp;
 mod log_probs;
+mod templates;
 
 pub(crate) use llama_cpp::llama_cpp;
+pub(crate) use templates::templates;
 
 use crate::project::{FETCH, Project, capture, capture_any, run};
 use crate::python;

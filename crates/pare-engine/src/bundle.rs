@@ -2,13 +2,12 @@
 
 use crate::progress::Work;
 use crate::{Error, built_in};
-use pare_format::chat::{ChatTemplate, Message};
+use pare_format::chat::{ChatTemplate, Date, Message};
 use pare_format::config::ModelConfig;
 use pare_format::directory::ModelDirectory;
 use pare_format::gguf::GgufModel;
 use pare_format::map;
-use pare_format::tokenizer::Tokenizer;
-use pare_format::{FormatError, FormatErrorKind};
+use pare_format::tokenizer::{Tokenizer, generation_ends};
 use pare_methods::rewrite::off_grid;
 use pare_model::load::{Loaded, from_directory, from_gguf};
 use pare_model::model::Model;
@@ -16,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Largest tokenizer.json that is read: the largest vocabularies in use are below 40 MB.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// What chat templates take for today unless a day is given: the same command gives the same result on any day. It is the day that the
+/// template of Llama 3.1 falls back on.
+pub const DAY: Date = Date { year: 2024, month: 7, day: 26 };
 
 /// A model, its tokenizer and its description.
 #[derive(Debug)]
@@ -36,7 +39,27 @@ pub struct Bundle {
     pub warnings: Vec<String>,
     /// Whether the model holds other numbers than its files.
     pub rewritten: bool,
+    /// The tokens at which a text or a turn ends, sorted.
+    pub ends: Vec<u32>,
+    /// The day that chat templates see.
+    pub date: Date,
+    /// Files beside the model that a rewritten model keeps as they are: how it is to be run, and its licence.
+    pub kept: Vec<SideFile>,
 }
+
+/// A small file beside a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// The file that says how text is to be generated.
+pub(crate) const GENERATION: &str = "generation_config.json";
+/// Largest side file that is kept.
+const MAX_SIDE_FILE: u64 = 4 << 20;
 
 impl Bundle {
     /// Opens MODEL: a built-in name (fetched when needed), `hf:organisation/name`, a directory, or a `.gguf` file.
@@ -71,23 +94,39 @@ impl Bundle {
         let directory = ModelDirectory::open(path)?;
         let loaded = from_directory(&directory)?;
         let Some(file) = directory.companion("tokenizer.json") else {
-            let kind = FormatErrorKind::Found { found: "is missing".into(), expected: "the model's tokenizer".into() };
-            let error = FormatError::new(path.join("tokenizer.json"), kind);
-            let slow = ["tokenizer.model", "vocab.json"].iter().any(|name| directory.companion(name).is_some());
-            let hint = "make it from the files that are there: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
-            return Err(if slow { error.hint(hint) } else { error }.into());
+            return Err(directory.no_tokenizer().into());
         };
         let mut tokenizer = Tokenizer::from_json(file, &map::read(file, MAX_TOKENIZER_BYTES)?)?;
         if let Some(config) = directory.companion("tokenizer_config.json") {
             tokenizer = tokenizer.with_config(config, &map::read(config, MAX_TOKENIZER_BYTES)?)?;
         }
-        if tokenizer.chat_template().is_none()
-            && let Some(template) = directory.companion("chat_template.jinja")
+        // In the order of transformers: files of templates stand above what tokenizer_config.json says.
+        if let Some(file) = directory.companion("chat_template.json")
+            && tokenizer.chat_template().is_none()
         {
-            let bytes = map::read(template, MAX_TOKENIZER_BYTES)?;
-            tokenizer = tokenizer.with_chat_template(String::from_utf8_lossy(&bytes).into_owned());
+            tokenizer = tokenizer.with_config(file, &map::read(file, MAX_TOKENIZER_BYTES)?)?;
         }
-        Self::new(name, path, loaded, tokenizer)
+        for template in directory.templates() {
+            let bytes = map::read(&template.path, MAX_TOKENIZER_BYTES)?;
+            tokenizer = tokenizer.with_named_template(&template.name, String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let mut bundle = Self::new(name, path, loaded, tokenizer)?;
+        for file in directory.licences().iter().map(PathBuf::as_path).chain(directory.companion(GENERATION)) {
+            let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
+            match map::read(file, MAX_SIDE_FILE) {
+                Ok(bytes) => bundle.kept.push(SideFile { name: name.to_owned(), bytes }),
+                Err(error) => bundle.warnings.push(format!("{error}; the file is not used")),
+            }
+        }
+        if let Some(file) = bundle.kept.iter().find(|file| file.name == GENERATION) {
+            let (ends, warnings) =
+                generation_ends(&path.join(GENERATION), &file.bytes, bundle.model.architecture.vocab);
+            bundle.ends.extend(ends);
+            bundle.warnings.extend(warnings);
+        }
+        bundle.ends.sort_unstable();
+        bundle.ends.dedup();
+        Ok(bundle)
     }
 
     fn from_gguf(name: &str, path: &Path) -> Result<Self, Error> {
@@ -99,7 +138,11 @@ impl Bundle {
 
     fn new(name: &str, path: &Path, loaded: Loaded, tokenizer: Tokenizer) -> Result<Self, Error> {
         tokenizer.check_rows(loaded.model.architecture.vocab)?;
-        let Loaded { model, config, warnings, bytes } = loaded;
+        let Loaded { model, config, mut warnings, bytes } = loaded;
+        warnings.extend(tokenizer.warnings().iter().cloned());
+        let mut ends = [tokenizer.ends(), config.eos.to_vec()].concat();
+        ends.sort_unstable();
+        ends.dedup();
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -109,6 +152,9 @@ impl Bundle {
             bytes,
             warnings,
             rewritten: false,
+            ends,
+            date: DAY,
+            kept: Vec::new(),
         })
     }
 
@@ -129,7 +175,7 @@ impl Bundle {
 
     /// Whether `token` ends a text or a turn.
     pub fn is_end(&self, token: u32) -> bool {
-        self.tokenizer.eos() == Some(token) || self.tokenizer.eot() == Some(token) || self.config.eos.contains(&token)
+        self.ends.contains(&token)
     }
 
     /// The tokens of a prompt: plain text, or a user's message in the model's chat template.
@@ -137,35 +183,67 @@ impl Bundle {
     /// # Errors
     /// An empty prompt, a text that the tokenizer refuses, a chat prompt for a model without a template, a template that fails.
     pub fn prompt(&self, text: &str, chat: bool) -> Result<Vec<u32>, Error> {
-        let tokens = if chat {
-            let Some(source) = self.tokenizer.chat_template() else {
-                return Err(Error::Refused(format!(
-                    "{}: the model has no chat template; run without --chat",
-                    self.name
-                )));
-            };
-            let template = ChatTemplate::parse(self.tokenizer.file(), source)?;
-            let special = |id: Option<u32>| {
-                id.and_then(|id| self.tokenizer.token(id))
-                    .map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())
-            };
-            let messages = [Message { role: "user".to_owned(), content: text.to_owned() }];
-            let prompt =
-                template.render(&messages, true, &special(self.tokenizer.bos()), &special(self.tokenizer.eos()))?;
-            self.tokenizer.encode(&prompt, true)?
-        } else {
-            let mut tokens: Vec<u32> =
-                if self.tokenizer.add_bos() { self.tokenizer.bos().into_iter().collect() } else { Vec::new() };
-            tokens.extend(self.tokenizer.encode(text, false)?);
-            tokens
-        };
-        if tokens.is_empty() {
-            return Err(Error::Refused(match text {
-                "" => "the prompt is empty; give at least one character".to_owned(),
-                _ => format!("{}: the tokenizer makes no token of the prompt; give other text", self.name),
-            }));
+        match chat {
+            true => self.chat_prompt(&[Message { role: "user".to_owned(), content: text.to_owned() }]),
+            false => self.raw_prompt(text, false),
         }
-        Ok(tokens)
+    }
+
+    /// The tokens of a prompt without a template, between those that the model expects around a text. With `special`, text that spells a
+    /// special token becomes that token.
+    ///
+    /// # Errors
+    /// A prompt without tokens, a text that the tokenizer refuses.
+    pub fn raw_prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        some_tokens(text, self.tokenizer.encode_prompt(text, special)?)
+    }
+
+    /// The tokens of messages in the model's chat template, up to where the answer begins.
+    ///
+    /// # Errors
+    /// A model without a template, a template that fails, a prompt without tokens.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        let Some(source) = self.tokenizer.chat_template() else {
+            let others: Vec<&str> =
+                self.tokenizer.specials().other_templates.iter().map(|other| other.name.as_str()).collect();
+            let only = match others.is_empty() {
+                true => String::new(),
+                false => format!(" called \"default\", only {}", others.join(", ")),
+            };
+            let message = format!("{}: the model has no chat template{only}; run without --chat", self.name);
+            return Err(Error::Refused(message));
+        };
+        let template = ChatTemplate::parse(self.tokenizer.file(), source)?.with_date(self.date);
+        let special = |id: Option<u32>| {
+            id.and_then(|id| self.tokenizer.token(id))
+                .map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        let prompt = template.render(messages, true, &special(self.tokenizer.bos()), &special(self.tokenizer.eos()))?;
+        some_tokens(&prompt, self.tokenizer.encode(&prompt, true)?)
+    }
+
+    /// Refuses a prompt that does not leave `room` tokens of the model's context.
+    ///
+    /// # Errors
+    /// Both numbers.
+    pub fn check_length(&self, prompt: &[u32], room: usize) -> Result<(), Error> {
+        let (found, most) = (prompt.len(), self.model.architecture.context);
+        if found + room <= most {
+            return Ok(());
+        }
+        let holds = if self.config.context > most { "window, up to which pare runs it," } else { "context" };
+        Err(Error::Refused(format!("the prompt has {found} tokens, the model's {holds} holds {most}")))
+    }
+}
+
+/// The tokens of `text`, when there are any.
+fn some_tokens(text: &str, tokens: Vec<u32>) -> Result<Vec<u32>, Error> {
+    match (tokens.is_empty(), text.is_empty()) {
+        (false, _) => Ok(tokens),
+        (true, true) => Err(Error::Refused("the prompt is empty; give at least one character".to_owned())),
+        (true, false) => {
+            Err(Error::Refused("the tokenizer gives no tokens for the prompt; give other text".to_owned()))
+        }
     }
 }
 

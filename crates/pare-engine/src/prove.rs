@@ -221,26 +221,34 @@ pub(crate) fn packed_as(dtype: Dtype) -> PackAs {
     })
 }
 
-fn samples(
-    bundle: &Bundle,
-    result: &Model,
-    label: &str,
-    proof: &Proof<'_>,
-    work: Work<'_>,
-) -> Result<Vec<Sample>, Error> {
+/// Prompts that were continued, and why others were not.
+struct Samples {
+    list: Vec<Sample>,
+    notes: Vec<String>,
+}
+
+/// Continues the prompts with the dense and the pared model. What stands in the way of a prompt is a note: the figures are there already.
+fn samples(bundle: &Bundle, result: &Model, label: &str, proof: &Proof<'_>, work: Work<'_>) -> Result<Samples, Error> {
     let chat = bundle.tokenizer.chat_template().is_some();
     let dense = bundle.model.packed(PackAs::Exact, work.pool);
-    let mut samples = Vec::new();
+    let mut samples = Samples { list: Vec::new(), notes: Vec::new() };
     for prompt in proof.prompts {
-        let tokens = bundle.prompt(prompt, chat)?;
+        let tokens = bundle.prompt(prompt, chat).or_else(|_| bundle.prompt(prompt, false));
+        let tokens = match tokens.and_then(|tokens| bundle.check_length(&tokens, 1).map(|()| tokens)) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                samples.notes.push(format!("No sample for the prompt {prompt:?}: {error}."));
+                continue;
+            }
+        };
         let mut texts = Vec::new();
         for (label, model) in [("dense", &dense), (label, result)] {
             let mut sampler = Sampler::new(Sampling::GREEDY, 0);
             let limit = proof.continuation.min(model.architecture.context.saturating_sub(tokens.len()));
             let written = continue_text(model, &tokens, limit, &mut sampler, work, |token| !bundle.is_end(token))?;
-            texts.push((label.to_owned(), bundle.tokenizer.decode(&written, true)?));
+            texts.push((label.to_owned(), bundle.tokenizer.decode(&written, true)));
         }
-        samples.push(Sample { prompt: (*prompt).to_owned(), texts });
+        samples.list.push(Sample { prompt: (*prompt).to_owned(), texts });
     }
     Ok(samples)
 }
@@ -249,7 +257,7 @@ fn report(
     job: &Job<'_>,
     made: &Made,
     proof: &Proof<'_>,
-    (figures, samples): (Vec<Figures>, Vec<Sample>),
+    (figures, samples): (Vec<Figures>, Samples),
     beside: Vec<String>,
 ) -> Report {
     let bundle = job.bundle;
@@ -267,6 +275,7 @@ fn report(
     notes.extend(size_remark(bundle.bytes, made.written.bytes));
     notes.extend(beside);
     notes.extend(made.shrunk.notes.iter().cloned());
+    notes.extend(samples.notes);
     notes.extend(repair_note(&made.shrunk.repairs));
     let config = made.config(bundle);
     notes.extend(family_note(&bundle.config, &config));
@@ -285,7 +294,7 @@ fn report(
         redundancy: Vec::new(),
         curves: Vec::new(),
         figures,
-        samples,
+        samples: samples.list,
         conditions: conditions(proof, &job.calibration.origin, job.seed),
         notes,
     }

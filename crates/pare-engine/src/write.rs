@@ -8,7 +8,7 @@ pub use biases::{allows_bias, check_biases, other_family};
 pub use forms::Kept;
 
 use crate::as_read::AsRead;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, GENERATION};
 use crate::recipe::Recipe;
 use crate::{Error, progress::Work};
 use forms::Encoder;
@@ -340,8 +340,27 @@ pub fn write_directory(
     for (name, bytes) in before.tokenizer.hf_files()? {
         output.write(&name, &bytes)?;
     }
+    for file in &before.kept {
+        output.write(&file.name, &file.bytes)?;
+    }
+    if let Some(text) = generation_config(before, &config) {
+        output.write(GENERATION, text.as_bytes())?;
+    }
     work.progress.end();
     Ok(Written { bytes: weight_bytes(output.temporary())?, storages })
+}
+
+/// A `generation_config.json` with the tokens at which generation ends, where the model had none and config.json does not say them all.
+fn generation_config(before: &Bundle, config: &ModelConfig) -> Option<String> {
+    let had = before.kept.iter().any(|file| file.name == GENERATION);
+    if had || before.ends.iter().all(|end| config.eos.contains(end)) {
+        return None;
+    }
+    let mut all = serde_json::Map::new();
+    let ids = [("bos_token_id", before.tokenizer.bos()), ("pad_token_id", before.tokenizer.specials().pad)];
+    all.extend(ids.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id?.into()))));
+    all.insert("eos_token_id".to_owned(), before.ends.clone().into());
+    Some(format!("{:#}\n", serde_json::Value::Object(all)))
 }
 
 /// Bytes of the safetensors files of a directory, as the file system says.

@@ -20,6 +20,7 @@ mod real_model;
 mod recipes;
 mod rewriting;
 mod shrinking;
+mod side_files;
 mod texts;
 mod tiny;
 mod written;

@@ -1,11 +1,13 @@
 //! Chat templates: messages to a prompt, in a sandbox.
 //!
-//! A template is a program from the model's author. It gets no files, no other templates, no clock; it runs on a fixed amount of
-//! fuel, and what it copies and writes is limited.
+//! A template is a program from the model's author, written for transformers: what it prints is what Jinja prints there. It gets no
+//! files, no other templates, no clock; it runs on a fixed amount of fuel, and what it copies and writes is limited.
 
 mod date;
 mod guard;
 mod json;
+mod python;
+mod tests;
 mod work;
 
 pub use date::Date;
@@ -14,9 +16,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::json::{Json, Object};
 use crate::{FormatError, FormatErrorKind as Kind, Result};
 
 /// Instructions that one rendering may run.
@@ -78,27 +81,41 @@ impl ChatTemplate {
     /// # Errors
     /// No messages or too many, whatever the template raises, and every limit; with the line in the template.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, bos: &str, eos: &str) -> Result<String> {
+        let object = |message: &Message| {
+            let entries = [("role", &message.role), ("content", &message.content)];
+            Json::Object(Object::of(entries.map(|(key, text)| (key.to_owned(), Json::String(text.clone()))).into()))
+        };
+        let mut variables = Object::default();
+        variables.set("messages", Json::Array(messages.iter().map(object).collect()));
+        variables.set("add_generation_prompt", add_generation_prompt);
+        variables.set("bos_token", bos);
+        variables.set("eos_token", eos);
+        self.render_with(&variables)
+    }
+
+    /// The prompt for `variables`: `messages`, `add_generation_prompt`, `bos_token`, `tools` and whatever else the template reads. `tools`
+    /// and `documents` are there in any case.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_with(&self, variables: &Object) -> Result<String> {
         let fail = |found: String, expected: &str| {
             FormatError::new(&self.file, Kind::Found { found, expected: expected.into() }).item("messages")
         };
-        if messages.is_empty() {
-            return Err(fail("no messages".into(), "at least one"));
+        match variables.get("messages") {
+            Some(Json::Array(messages)) if messages.len() > MOST_MESSAGES => {
+                return Err(fail(format!("{} messages", messages.len()), "at most 16384"));
+            }
+            Some(Json::Array(messages)) if !messages.is_empty() => {}
+            Some(Json::Array(_)) | None => return Err(fail("no messages".into(), "at least one")),
+            Some(other) => return Err(fail(other.shown(), "a list of messages")),
         }
-        if messages.len() > MOST_MESSAGES {
-            return Err(fail(format!("{} messages", messages.len()), "at most 16384"));
-        }
-        let input: usize = messages.iter().map(|m| m.role.len().saturating_add(m.content.len())).sum();
-        let context = context! {
-            messages => messages.iter().map(object).collect::<Value>(),
-            add_generation_prompt => add_generation_prompt,
-            bos_token => bos,
-            eos_token => eos,
-            // Absent, but defined: this is what templates are written against.
-            tools => Value::from(()),
-            documents => Value::from(()),
-        };
-        let allowance = [(work::ALLOWANCE, Value::from(work::allowance(input)))];
-        let context = minijinja::value::merge_maps([context, allowance.into_iter().collect::<Value>()]);
+        let input = variables.iter().map(|(_, value)| json::text_bytes(value)).fold(0, usize::saturating_add);
+        // Absent, but defined: this is what templates are written against.
+        let absent = ["tools", "documents"].map(|name| (name, Value::from(())));
+        let given = variables.iter().map(|(name, value)| (name, json::value(value)));
+        let allowance = (work::ALLOWANCE, Value::from(work::allowance(input)));
+        let context = Value::from_pairs(absent.into_iter().chain(given).chain([allowance]));
         let mut out =
             Limited { bytes: Vec::new(), most: input.saturating_mul(4).saturating_add(MOST_OUTPUT), full: false };
         let env = self.environment();
@@ -121,8 +138,9 @@ impl ChatTemplate {
         }
         env.set_fuel(Some(self.fuel));
         env.set_recursion_limit(RECURSION);
-        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        env.set_undefined_behavior(UndefinedBehavior::Lenient);
         work::install(&mut env);
+        tests::install(&mut env);
         env.add_filter("tojson", json::tojson);
         env.add_function("raise_exception", |what: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses: {what}")))
@@ -169,10 +187,6 @@ pub fn messages(file: &Path, json: &[u8]) -> Result<Vec<Message>> {
     let list: Vec<serde_json::Value> = serde_json::from_slice(json).map_err(|e| bad("messages".into(), e))?;
     let read = |(i, value)| serde_json::from_value(value).map_err(|e| bad(format!("messages[{i}]"), e));
     list.into_iter().enumerate().map(read).collect()
-}
-
-fn object(message: &Message) -> Value {
-    Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
 }
 
 /// Takes at most so many bytes.

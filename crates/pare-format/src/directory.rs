@@ -10,11 +10,13 @@ use crate::quote;
 use crate::safetensors::{SafetensorsFile, TensorInfo, TensorView, supported};
 
 mod absent;
+mod beside;
 mod checks;
 mod forms;
 mod index;
 mod resolve;
 
+pub use beside::TemplateFile;
 pub use checks::check_names;
 pub use forms::{DEPTH, Form, suffix_of};
 
@@ -45,6 +47,8 @@ pub struct ModelDirectory {
     /// Shard and position of each tensor, in the order of names.
     by_name: Vec<(u32, u32)>,
     companions: Vec<PathBuf>,
+    templates: Vec<TemplateFile>,
+    licences: Vec<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -66,11 +70,7 @@ impl ModelDirectory {
         let root = path.as_ref().to_owned();
         let roots = Roots::new(&root, allowed)?;
         let Some(config_path) = roots.find(CONFIG)? else {
-            let instead = absent::instead(&root)
-                .unwrap_or_else(|| "a model directory has config.json, *.safetensors and tokenizer.json".to_owned());
-            let expected = format!("the model's description; {instead}");
-            let kind = FormatErrorKind::Found { found: "is missing".into(), expected };
-            return Err(FormatError::new(root.join(CONFIG), kind));
+            return Err(beside::no_config(&root));
         };
         let config_stamp = crate::map::open_regular(&config_path)?.1;
         let config = ModelConfig::open(&config_path)?;
@@ -82,8 +82,15 @@ impl ModelDirectory {
         }
         let mut companions = Vec::new();
         for name in COMPANIONS {
-            companions.extend(roots.find(name)?);
+            match roots.find(name) {
+                Ok(found) => companions.extend(found),
+                // Without a tokenizer there is no text; everything else is by the way.
+                Err(error) if name == "tokenizer.json" => return Err(error),
+                Err(error) => warnings.push(format!("{error}; the file is not used")),
+            }
         }
+        let templates = beside::templates(&roots, &mut warnings);
+        let licences = beside::licences(&roots);
         let mut model = Self {
             root,
             config_path,
@@ -92,6 +99,8 @@ impl ModelDirectory {
             by_name: weights.by_name,
             shards: weights.shards,
             companions,
+            templates,
+            licences,
             warnings,
         };
         checks::embedding(&model)?;
@@ -129,6 +138,24 @@ impl ModelDirectory {
     #[must_use]
     pub fn companion(&self, name: &str) -> Option<&Path> {
         self.companions.iter().map(PathBuf::as_path).find(|path| path.file_name().is_some_and(|file| file == name))
+    }
+
+    /// Chat templates in files of their own, the model's own among them as `default`.
+    #[must_use]
+    pub fn templates(&self) -> &[TemplateFile] {
+        &self.templates
+    }
+
+    /// Licences and notices beside the weights.
+    #[must_use]
+    pub fn licences(&self) -> &[PathBuf] {
+        &self.licences
+    }
+
+    /// Why there is no tokenizer, and what makes one of the files that are there.
+    #[must_use]
+    pub fn no_tokenizer(&self) -> FormatError {
+        beside::no_tokenizer(self)
     }
 
     /// The names of all tensors, sorted.

@@ -133,7 +133,7 @@ pub enum FormatErrorKind {
         found: String,
     },
     /// The small text file that Git LFS leaves in place of the content.
-    #[error("this is a Git LFS pointer, the weights were not downloaded")]
+    #[error("this is a Git LFS pointer, the content was not downloaded")]
     LfsPointer,
     /// An HTML page where a model file should be.
     #[error("this is an HTML page, not a model file: the download failed or needs a login")]

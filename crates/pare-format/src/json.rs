@@ -197,7 +197,8 @@ pub fn read_object(path: &Path, bounds: Bounds) -> Result<Object> {
             FormatErrorKind::Found { found: "an empty file".into(), expected: "a JSON object".into() },
         ));
     }
-    match parse(path, &bytes, bounds)? {
+    // Some editors put a byte order mark in front.
+    match parse(path, bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes), bounds)? {
         Json::Object(object) => Ok(object),
         other => Err(FormatError::new(
             path,

@@ -83,7 +83,9 @@ fn hostile_templates() {
         template("C02 debug", Says(&["unknown function"]), "{{ debug() }}"),
         template("C02 allowance", Says(&["line 1", "syntax error"]), "{% set  allowance' = 10 %}"),
         template("C03 syntax", Says(&["line 3", "syntax error"]), "a\nb\n{% if %}"),
-        template("C03 undefined", Says(&["line 2", "undefined"]), "a\n{{ nothing }}"),
+        template("C03 inside of nothing", Says(&["line 2", "undefined"]), "a\n{{ nothing.x }}"),
+        template("C04 wide field", Says(&["width of more than"]), "{{ '{:>99999}'.format('x') }}"),
+        template("C04 wide field 2", Says(&["width of more than"]), "{{ '%*d'|format(99999, 1) }}"),
         template(
             "C03 raise",
             Says(&["line 1", "refuses: roles must alternate"]),
@@ -177,7 +179,6 @@ fn what_templates_use() {
             "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + m.role + '|' %}{% endfor %}{{ ns.s }}",
             "system|user|",
         ),
-        ("{{ messages|tojson }}", r#"[{"content": " S ", "role": "system"}, {"content": "ünï<&>", "role": "user"}]"#),
         ("{{ {'a': [1, true, none]}|tojson(indent=2) }}", "{\n  \"a\": [\n    1,\n    true,\n    null\n  ]\n}"),
         ("{{ messages[0].content.strip() }}{{ messages[1]['role'].upper() }}", "SUSER"),
         ("{% if tools is defined and tools %}x{% else %}y{% endif %}", "y"),
@@ -186,13 +187,32 @@ fn what_templates_use() {
         ("{% if (loop is defined) %}{% endif %}{{ messages[1:]|length }}{{ 7 % 2 + 2 * 3 }}", "17"),
         ("{{ 'a' ~ 1 ~ ('b' if add_generation_prompt else 'c') }}{{ messages[-1].role + eos_token }}", "a1buser</s>"),
         ("{% macro f(x, y='d') %}[{{ x + y }}]{% endmacro %}{{ f('q') ~ f('r', y='s') }}", "[qd][rs]"),
-        ("{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", ""),
+        ("{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", "system"),
+        ("{{ '<b>'|safe + messages[1].content + '</b>'|safe }}", "<b>ünï&lt;&amp;&gt;</b>"),
+        ("{% for m in messages %}{{ m.role }}{% break %}{% endfor %}", "system"),
+        ("a{% generation %}\n {{ messages[0].role }}\n{%- endgeneration -%} \nb", "a systemb"),
+        ("{% set x = 1 %}{% generation %}{% set x = 2 %}{% endgeneration %}{{ x }}", "1"),
+        (
+            "{{ none is iterable }} {{ 'x' is iterable }} {{ {} is sequence }} {{ true is number }}",
+            "False True True True",
+        ),
+        ("{{ '{} and {name}'.format(1, name='x') }} {{ '%s-%03d' | format('a', 7) }}", "1 and x a-007"),
+        (
+            "{{ [1, 'a', none, true, 1.5] }} {{ {'b': 'c'} }} {{ none }} {{ nothing }}",
+            "[1, 'a', None, True, 1.5] {'b': 'c'} None ",
+        ),
+        (
+            "{{ true ~ 1.0 ~ none ~ nothing }} {{ [true, none]|join('-') }} {{ {'a': 1}|string }}",
+            "True1.0None True-None {'a': 1}",
+        ),
+        ("{{ messages|tojson }}", r#"[{"role": "system", "content": " S "}, {"role": "user", "content": "ünï<&>"}]"#),
+        (
+            "{{ {'b': [1, 1e16], 'a': {}}|tojson }} {{ {'b': 1, 'a': '\\n'}|tojson(sort_keys=true) }}",
+            r#"{"b": [1, 1e+16], "a": {}} {"a": "\n", "b": 1}"#,
+        ),
+        ("{{ {'b': ['é']}|tojson(ensure_ascii=true, separators=(',', ':')) }}", r#"{"b":["\u00e9"]}"#),
+        ("{{ {'a': [1, {}]}|tojson(indent=2) }}", "{\n  \"a\": [\n    1,\n    {}\n  ]\n}"),
     ] {
-        if expected.is_empty() {
-            // Loop controls are an extension that the engine is built without.
-            assert!(render(source, &chat).is_err_and(|e| e.contains("continue")));
-            continue;
-        }
         assert_eq!(render(source, &chat).as_deref(), Ok(expected), "{source}");
     }
 }

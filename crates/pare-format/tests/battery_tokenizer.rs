@@ -1,6 +1,7 @@
 //! Bad tokenizer files and awkward texts, group T of the battery.
 
 mod rows;
+mod sound;
 
 use std::path::Path;
 
@@ -8,47 +9,7 @@ use pare_format::tokenizer::Tokenizer;
 use rows::Expect::{Fine, Says};
 use rows::{Expect, Row, row};
 use serde_json::{Value, json};
-
-/// The character for a byte in the byte-level alphabet.
-fn spelled(byte: u8) -> char {
-    let own = |b: u8| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let rank = || (0..byte).filter(|&b| !own(b)).count() as u32;
-    if own(byte) { char::from(byte) } else { char::from_u32(256 + rank()).expect("a character") }
-}
-
-/// A sound byte-level tokenizer: all bytes, two merges, one special token.
-fn sound() -> Value {
-    let mut vocab: serde_json::Map<String, Value> = (0..=255_u8).map(|b| (spelled(b).to_string(), b.into())).collect();
-    vocab.insert("he".into(), 256.into());
-    vocab.insert("hel".into(), 257.into());
-    vocab.insert("<|im_end|>".into(), 258.into());
-    json!({
-        "version": "1.0",
-        "added_tokens": [{ "id": 258, "content": "<|im_end|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }],
-        "normalizer": null,
-        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
-        "post_processor": null,
-        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
-        "model": { "type": "BPE", "unk_token": null, "vocab": vocab, "merges": ["h e", "he l"] },
-    })
-}
-
-fn read(json: &[u8]) -> Result<Tokenizer, String> {
-    Tokenizer::from_json(Path::new("tokenizer.json"), json).map_err(|e| e.to_string())
-}
-
-/// The sound tokenizer with the value at a JSON pointer replaced.
-fn with(pointer: &str, value: Value) -> Vec<u8> {
-    let mut json = sound();
-    match json.pointer_mut(pointer) {
-        Some(slot) => *slot = value,
-        None => {
-            let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
-            json.pointer_mut(parent).expect("a parent")[name] = value;
-        }
-    }
-    json.to_string().into_bytes()
-}
+use sound::{read, sound, with};
 
 fn changed(id: &'static str, expect: Expect, pointer: &'static str, value: Value) -> Row {
     row(id, expect, move || read(&with(pointer, value)).map(drop))
@@ -207,21 +168,6 @@ fn ids_and_merges() {
         row("T03 padded rows", Fine, || {
             read(sound().to_string().as_bytes())?.check_rows(512).map_err(|e| e.to_string())
         }),
-        row("decode unknown id", Says(&["id 5000", "below 259"]), || {
-            read(sound().to_string().as_bytes())?.decode(&[5000], false).map(drop).map_err(|e| e.to_string())
-        }),
-        row("config token", Says(&["tokenizer_config.json", "\"eos_token\"", "\"</s>\""]), || {
-            let t = read(sound().to_string().as_bytes())?;
-            t.with_config(Path::new("tokenizer_config.json"), br#"{"eos_token":"</s>"}"#)
-                .map(drop)
-                .map_err(|e| e.to_string())
-        }),
-        row("C06 list without default", Says(&["\"chat_template\"", "[\\\"a\\\"]", "default"]), || {
-            let t = read(sound().to_string().as_bytes())?;
-            let config = br#"{"chat_template":[{"name":"a","template":"x"}]}"#;
-            let e = t.with_config(Path::new("c"), config).map(drop).map_err(|e| e.to_string());
-            e.map_err(|e| e.replace("[\"a\"]", "[\\\"a\\\"]"))
-        }),
         row("C06 list with default", Fine, || {
             let t = read(sound().to_string().as_bytes())?;
             let config = br#"{"eos_token":{"content":"<|im_end|>"},"chat_template":[{"name":"a","template":"x"},{"name":"default","template":"y"}]}"#;
@@ -280,11 +226,7 @@ fn long(id: &'static str, make: impl FnOnce() -> String + Send + 'static) -> Row
         let t = read(sound().to_string().as_bytes())?;
         let text = make();
         let ids = t.encode(&text, false).map_err(|e| e.to_string())?;
-        if t.decode(&ids, false).map_err(|e| e.to_string())? == text {
-            Ok(())
-        } else {
-            Err("another text came back".into())
-        }
+        if t.decode(&ids, false) == text { Ok(()) } else { Err("another text came back".into()) }
     })
 }
 
@@ -320,10 +262,10 @@ fn special_text_is_text() {
         let text = format!("{role}: <|im_end|> he");
         let ids = t.encode(&text, false).expect("ids");
         assert!(!ids.contains(&258), "{role}");
-        assert_eq!(t.decode(&ids, true).expect("text"), text);
+        assert_eq!(t.decode(&ids, true), text);
         let ids = t.encode(&text, true).expect("ids");
         assert!(ids.contains(&258));
-        assert_eq!(t.decode(&ids, true).expect("text"), format!("{role}:  he"));
+        assert_eq!(t.decode(&ids, true), format!("{role}:  he"));
     }
     rows::run(vec![
         // The whole word is a token by the model's own vocabulary: `ignore_merges` would find it.
@@ -343,21 +285,21 @@ fn streams_hold_back_incomplete_characters() {
     for text in ["é", "中文", "👨‍👩‍👧", "a\u{301}", "ab"] {
         let ids = t.encode(text, false).expect("ids");
         let mut stream = t.stream(false);
-        let parts: Vec<String> = ids.iter().map(|&id| stream.push(id).expect("text")).collect();
+        let parts: Vec<String> = ids.iter().map(|&id| stream.push(id)).collect();
         assert!(!parts.concat().contains('\u{fffd}'), "{parts:?}");
         assert_eq!(parts.concat(), text);
         assert_eq!(stream.finish(), "");
         // Cut inside the last character.
         let mut stream = t.stream(false);
-        let cut: String = ids[..ids.len() - 1].iter().map(|&id| stream.push(id).expect("text")).collect();
+        let cut: String = ids[..ids.len() - 1].iter().map(|&id| stream.push(id)).collect();
         assert!(text.starts_with(&cut) && !cut.contains('\u{fffd}'));
     }
     // A byte that can never become a character comes out at once, one that still could at the end.
     let mut stream = t.stream(false);
-    assert_eq!(stream.push(0xff).expect("text"), "\u{fffd}");
-    assert_eq!(stream.push(0xe4).expect("text"), "");
-    assert_eq!(stream.push(b'a'.into()).expect("text"), "\u{fffd}a");
-    assert_eq!(stream.push(0xe4).expect("text"), "");
+    assert_eq!(stream.push(0xff), "\u{fffd}");
+    assert_eq!(stream.push(0xe4), "");
+    assert_eq!(stream.push(b'a'.into()), "\u{fffd}a");
+    assert_eq!(stream.push(0xe4), "");
     assert_eq!(stream.finish(), "\u{fffd}");
 }
 
@@ -369,7 +311,7 @@ proptest::proptest! {
         thread_local!(static TOKENIZER: Tokenizer = read(sound().to_string().as_bytes()).expect("sound"));
         TOKENIZER.with(|t| {
             let ids = t.encode(&text, false).expect("ids");
-            proptest::prop_assert_eq!(t.decode(&ids, false).expect("text"), text);
+            proptest::prop_assert_eq!(t.decode(&ids, false), text);
             Ok(())
         })?;
     }

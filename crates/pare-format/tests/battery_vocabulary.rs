@@ -69,8 +69,8 @@ fn gguf_vocabularies() {
     // The pieces of `<s>` are tokens, but text never joins to the control token.
     assert_eq!(ids("<s>"), [id("▁"), id("<s"), id(">")]);
     assert_eq!(t.encode("<s>ab", true).expect("ids"), [1, id("▁ab")]);
-    assert_eq!(t.decode(&ids("ab é\n中"), true).expect("text"), "ab é\n中");
-    assert!(t.add_bos() && t.bos() == Some(1));
+    assert_eq!(t.decode(&ids("ab é\n中"), true), "ab é\n中");
+    assert_eq!((t.specials().front.as_slice(), t.bos()), (&[1][..], Some(1)));
     // Pieces of a long text against one that is short enough to stay whole.
     let (long, short) = (ids(&"ab a b ".repeat(40_000)), ids(&"ab a b ".repeat(4)));
     assert_eq!((long.len(), &long[..12]), (4 * 40_000 + 1, &short[..12]));
@@ -141,12 +141,7 @@ fn gguf_vocabularies() {
             3,
             Some(array("tokenizer.ggml.scores", 6, 270, &[0, 0, 192, 127].repeat(270))),
         ),
-        changed_key(
-            "bos beyond",
-            Says(&["\"tokenizer.ggml.bos_token_id\"", "id 270", "below 270"]),
-            4,
-            Some(number("tokenizer.ggml.bos_token_id", 270)),
-        ),
+        changed_key("bos beyond", Fine, 4, Some(number("tokenizer.ggml.bos_token_id", 270))),
         changed_key(
             "bos text",
             Says(&["\"tokenizer.ggml.bos_token_id\"", "string \"1\""]),
@@ -167,13 +162,13 @@ fn gguf_vocabularies() {
             Some(text("tokenizer.ggml.model", "rwkv")),
         ),
         changed_key(
-            "T09 no pre",
-            Says(&["\"tokenizer.ggml.pre\"", "is missing"]),
+            "T09 no pre, no merges",
+            Says(&["\"tokenizer.ggml.merges\"", "is missing"]),
             0,
             Some(text("tokenizer.ggml.model", "gpt2")),
         ),
-        row("T09 pre", Says(&["\"tokenizer.ggml.pre\"", "\"magic\"", "smollm", "llama-bpe"]), || {
-            let mut file = sentencepiece().key(text("tokenizer.ggml.pre", "magic"));
+        row("T09 pre", Says(&["\"tokenizer.ggml.pre\"", "\"lama-bpe\"", "nearest is \"llama-bpe\""]), || {
+            let mut file = sentencepiece().key(text("tokenizer.ggml.pre", "lama-bpe"));
             file.keys[0] = text("tokenizer.ggml.model", "gpt2");
             gguf(&file).map(drop)
         }),
@@ -197,4 +192,30 @@ fn gguf_vocabularies() {
             gguf(&sentencepiece().key(key(b"tokenizer.ggml.add_bos_token", 0, &[1]))).map(drop)
         }),
     ]);
+}
+
+#[test]
+fn what_no_model_can_produce_is_a_warning() {
+    let beyond = gguf(&sentencepiece().key(number("tokenizer.ggml.padding_token_id", 270))).expect("sound");
+    assert_eq!(beyond.specials().pad, None);
+    assert!(beyond.warnings()[0].contains("padding_token_id is 270"), "{:?}", beyond.warnings());
+}
+
+#[test]
+fn a_file_without_a_rule_is_cut_by_the_default() {
+    let mut file = sentencepiece();
+    file.keys[0] = text("tokenizer.ggml.model", "gpt2");
+    let t = gguf(&file.key(strings("tokenizer.ggml.merges", &["a b"]))).expect("sound");
+    assert!(t.warnings()[0].contains("tokenizer.ggml.pre is missing"), "{:?}", t.warnings());
+    assert_eq!(t.encode("ab", false).expect("ids"), [t.id("ab").expect("a token")]);
+}
+
+#[test]
+fn templates_for_other_purposes_are_read() {
+    let file = sentencepiece()
+        .key(text("tokenizer.chat_template", "a"))
+        .key(strings("tokenizer.chat_templates", &["rag", "gone"]));
+    let t = gguf(&file.key(text("tokenizer.chat_template.rag", "b"))).expect("sound");
+    let others: Vec<(&str, &str)> = t.specials().other_templates.iter().map(|o| (&*o.name, &*o.source)).collect();
+    assert_eq!((t.chat_template(), others), (Some("a"), vec![("rag", "b")]));
 }

@@ -23,9 +23,11 @@ fn rows() -> Vec<(String, Vec<u32>, Vec<u32>)> {
 
 /// The tokenizer written as the metadata of a GGUF file, for a model with three rows more, and read back.
 fn through_gguf(tokenizer: &Tokenizer) -> Tokenizer {
-    let metadata = tokenizer.gguf_metadata(tokenizer.vocab_size() + 3).expect("a tokenizer that the format can say");
+    let described =
+        tokenizer.gguf_metadata(tokenizer.vocab_size() + 3, &[]).expect("a tokenizer that the format can say");
+    assert_eq!(described.notes, [""; 0]);
     let path = Path::new("written.gguf");
-    let file = GgufWriter::new(path, Vec::new(), &metadata, &[]).and_then(GgufWriter::finish).expect("a file");
+    let file = GgufWriter::new(path, Vec::new(), &described.keys, &[]).and_then(GgufWriter::finish).expect("a file");
     let gguf = Gguf::parse(path, &file).expect("sound");
     assert_eq!(gguf.strings("tokenizer.ggml.tokens").expect("tokens").len(), tokenizer.vocab_size() + 3);
     Tokenizer::from_gguf(&gguf).expect("a tokenizer")
@@ -37,9 +39,9 @@ fn rules_without_a_name_are_refused() {
     let mut json: Json = serde_json::from_slice(&json).expect("JSON");
     json["normalizer"] = serde_json::json!({ "type": "NFKC" });
     let odd = Tokenizer::from_json("tokenizer.json".as_ref(), json.to_string().as_bytes()).expect("a tokenizer");
-    let error = odd.gguf_metadata(odd.vocab_size()).expect_err("no such name").to_string();
+    let error = odd.gguf_metadata(odd.vocab_size(), &[]).expect_err("no such name").to_string();
     assert!(error.contains("tokenizer.json") && error.contains("qwen2"), "{error}");
-    let few = tokenizer().gguf_metadata(100).expect_err("more tokens than rows").to_string();
+    let few = tokenizer().gguf_metadata(100, &[]).expect_err("more tokens than rows").to_string();
     assert!(few.contains("ids below 100"), "{few}");
 }
 
@@ -93,7 +95,7 @@ fn pieces_are_those_of_sentencepiece() {
             row["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("id") as u32).collect();
         for t in [&direct, &through_json, &through_gguf] {
             assert_eq!(t.encode(text, false).expect("ids"), ids, "{text:?}");
-            assert_eq!(t.decode(&ids, false).expect("text"), text);
+            assert_eq!(t.decode(&ids, false), text);
         }
     }
 }
@@ -108,10 +110,10 @@ fn text_comes_back() {
         if text.chars().any(missing) {
             continue;
         }
-        assert_eq!(t.decode(&plain, true).expect("text"), text);
-        assert_eq!(t.decode(&special, false).expect("text"), text);
+        assert_eq!(t.decode(&plain, true), text);
+        assert_eq!(t.decode(&special, false), text);
         let mut stream = t.stream(false);
-        let mut parts: Vec<String> = plain.iter().map(|&id| stream.push(id).expect("text")).collect();
+        let mut parts: Vec<String> = plain.iter().map(|&id| stream.push(id)).collect();
         parts.push(stream.finish());
         assert!(!parts.iter().any(|p| p.contains('\u{fffd}')), "{parts:?}");
         assert_eq!(parts.concat(), text);
@@ -121,7 +123,10 @@ fn text_comes_back() {
 #[test]
 fn ids_with_a_meaning() {
     let t = tokenizer();
-    assert_eq!((t.vocab_size(), t.bos(), t.eos(), t.eot(), t.add_bos()), (49_152, Some(1), Some(2), Some(2), false));
+    assert_eq!((t.vocab_size(), t.bos(), t.eos(), t.eot()), (49_152, Some(1), Some(2), Some(2)));
+    assert_eq!((t.specials().front.as_slice(), t.specials().back.as_slice()), (&[][..], &[][..]));
+    // `<|endoftext|>`, `<|im_end|>` and the token between the files of a repository.
+    assert_eq!(t.ends(), [0, 2, 4]);
     assert_eq!((t.specials().unk, t.specials().pad), (Some(0), Some(2)));
     assert_eq!((t.token(1), t.token(49_152)), (Some(&b"<|im_start|>"[..]), None));
     assert!(t.is_special(16) && !t.is_special(17));

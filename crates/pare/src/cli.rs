@@ -3,6 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pare_engine::write::WriteAs;
+use pare_format::chat::Date;
 use pare_kernels::panels::PanelType;
 use pare_model::model::PackAs;
 use std::path::PathBuf;
@@ -122,6 +123,9 @@ pub(crate) struct Texts {
     /// Seed of everything that draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// The day that chat templates see, as in 2026-01-31 [default: 2024-07-26, whatever the day]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub(crate) date: Option<Date>,
 }
 
 /// `pare demo`.
@@ -361,6 +365,12 @@ pub(crate) struct Run {
     /// Put the prompt into the model's chat template, as a user's message
     #[arg(long)]
     pub(crate) chat: bool,
+    /// Read special tokens that the prompt spells, such as <|im_end|>, as tokens; without it they are text like any other
+    #[arg(long, conflicts_with = "chat")]
+    pub(crate) special: bool,
+    /// The day that the chat template sees, as in 2026-01-31 [default: today, in UTC]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub(crate) date: Option<Date>,
     /// Most tokens to write
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     pub(crate) tokens: usize,
@@ -456,6 +466,9 @@ pub(crate) struct Logits {
     /// One prompt per line; without it, three built-in ones
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
+    /// Read special tokens that prompts spell, such as <|im_end|>, as tokens; without it they are text like any other
+    #[arg(long)]
+    pub(crate) special: bool,
     /// Instead of prompts, windows of tokens: `{"from": N, "windows": [[...]]}`. Written are the log-probabilities at the positions from
     /// N to the last but one of each window, as f32, little endian, without a header
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]

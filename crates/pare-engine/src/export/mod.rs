@@ -156,10 +156,11 @@ impl<'a> Export<'a> {
             true => Some(GgufModel::open(&bundle.path)?),
             false => None,
         };
-        let metadata = metadata::all(bundle, &architecture, target, origin.as_ref().map(GgufModel::header))?;
+        let mut notes = architecture.notes();
+        let header = origin.as_ref().map(GgufModel::header);
+        let metadata = metadata::all(bundle, &architecture, target, header, &mut notes)?;
         let mut tensors = tensors::list(model, &architecture);
         mix::choose(&mut tensors, target, &architecture);
-        let mut notes = architecture.notes();
         let copied = match &origin {
             Some(origin) if !bundle.rewritten => copy_what_is_there(&mut tensors, &architecture, origin),
             _ => 0,

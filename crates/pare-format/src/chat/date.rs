@@ -1,6 +1,7 @@
 //! A calendar day and its formatting for `strftime_now`. The day is given: nothing here reads the clock.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +30,56 @@ const MONTHS: [&str; 12] = [
 ];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
+impl FromStr for Date {
+    type Err = String;
+
+    /// Reads a day such as `2026-01-31`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no day; expected one such as 2026-01-31");
+        let parts: Vec<&str> = text.split('-').collect();
+        let number = |part: &str, digits: usize| {
+            let plain = part.len() == digits && part.bytes().all(|b| b.is_ascii_digit());
+            plain.then(|| part.parse::<u16>().ok()).flatten().ok_or_else(wrong)
+        };
+        let [year, month, day] = parts.as_slice() else { return Err(wrong()) };
+        let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+        let exists = (1..=9999).contains(&year)
+            && month
+                .checked_sub(1)
+                .and_then(|m| month_lengths(year).get(usize::from(m)).copied())
+                .is_some_and(|most| (1..=most).contains(&u32::from(day)));
+        match (u8::try_from(month), u8::try_from(day)) {
+            (Ok(month), Ok(day)) if exists => Ok(Self { year, month, day }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Days of each month.
+fn month_lengths(year: u16) -> [u32; 12] {
+    let leap = (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
+    [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+}
+
 impl Date {
+    /// The day of a moment, in seconds since the start of 1970, in UTC. Years beyond 9999 are the last day of that year.
+    #[must_use]
+    pub fn of_seconds(seconds: u64) -> Self {
+        let mut days = seconds / 86_400;
+        for year in 1970..=9999_u16 {
+            for (month, length) in (1_u8..).zip(month_lengths(year)) {
+                if days < u64::from(length) {
+                    return Self { year, month, day: u8::try_from(days).unwrap_or(0).saturating_add(1) };
+                }
+                days = days.saturating_sub(u64::from(length));
+            }
+        }
+        Self { year: 9999, month: 12, day: 31 }
+    }
+
     /// Days of the year before this one, in a year that may be a leap year.
     fn days_before(self) -> u32 {
-        let leap = (self.year.is_multiple_of(4) && !self.year.is_multiple_of(100)) || self.year.is_multiple_of(400);
-        let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-        let months: u32 = lengths.iter().take(usize::from(self.month.clamp(1, 12)) - 1).sum();
+        let months: u32 = month_lengths(self.year).iter().take(usize::from(self.month.clamp(1, 12)) - 1).sum();
         months + u32::from(self.day.max(1)) - 1
     }
 
@@ -87,5 +132,29 @@ mod tests {
         assert_eq!(day(2000, 2, 29).format("%a %m %H:%M"), Ok("Tue 02 00:00".into()));
         assert_eq!(day(1970, 1, 1).format("%A"), Ok("Thursday".into()));
         assert_eq!(day(2024, 1, 1).format("%Q"), Err("%Q".into()));
+    }
+
+    #[test]
+    fn days_are_read_and_counted() {
+        assert_eq!("2024-02-29".parse(), Ok(Date { year: 2024, month: 2, day: 29 }));
+        for wrong in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-00-01",
+            "2024-01-00",
+            "24-01-01",
+            "2024-1-1",
+            "2024-01-01x",
+            "+024-01-01",
+            "",
+        ] {
+            assert!(wrong.parse::<Date>().is_err(), "{wrong}");
+        }
+        for (seconds, day) in
+            [(0, "1970-01-01"), (86_399, "1970-01-01"), (951_782_400, "2000-02-29"), (1_773_014_400, "2026-03-09")]
+        {
+            assert_eq!(Ok(Date::of_seconds(seconds)), day.parse());
+        }
+        assert_eq!(Date::of_seconds(u64::MAX).year, 9999);
     }
 }

@@ -1,10 +1,16 @@
 //! Rewrites a template so that every operand of `+`, `~` and `*` is weighed before it is used.
 //!
 //! Fuel counts instructions, not bytes: thirty times `x ~ x` is ninety instructions and a gigabyte. The engine has no hook for
-//! operators, but it has filters, and a filter binds tighter than every operator: `a ~ b` becomes `a|__weigh ~ b|__weigh`.
+//! operators, but it has filters, and a filter binds tighter than every operator: `a + b` becomes `a|__weigh + b|__weigh`. `~` joins
+//! texts, which are Python's. The tags `{% generation %}` and `{% endgeneration %}`, by which training finds what the assistant says, become
+//! a block with its own names, as they are in transformers.
 
 /// Filter that adds the size of its input to what the rendering has used.
 pub(super) const WEIGH: &str = "__weigh";
+/// Filter that makes its input text and adds its size.
+pub(super) const TEXT: &str = "__text";
+/// Filter that escapes text for HTML: Jinja does so with what is joined to text that is marked as safe.
+pub(super) const ESCAPE: &str = "__escape";
 /// Filter that lets only numbers through: text times a number is refused.
 pub(super) const NUMBER: &str = "__number";
 
@@ -49,6 +55,13 @@ pub(super) fn guard(source: &str) -> Guarded {
         } else {
             let (tokens, end) = tokens(source, after, open);
             let mut copied = at;
+            if let (Some(block), "{%") = (generation(&tokens), open) {
+                let word = tokens.first().map_or(after, |word| word.end);
+                let name = if block == "with" { "generation" } else { "endgeneration" };
+                out.push_str(source.get(at..word.saturating_sub(name.len())).unwrap_or_default());
+                out.push_str(block);
+                copied = word;
+            }
             for (position, filter) in insertions(&tokens) {
                 out.push_str(source.get(copied..position).unwrap_or_default());
                 out.push('|');
@@ -66,6 +79,15 @@ pub(super) fn guard(source: &str) -> Guarded {
     longest_text = longest_text.max(source.len().saturating_sub(at));
     out.push_str(source.get(at..).unwrap_or_default());
     Guarded { source: out, longest_text }
+}
+
+/// What stands for a tag around what the assistant says.
+fn generation(tokens: &[Token<'_>]) -> Option<&'static str> {
+    match tokens {
+        [Token { kind: Kind::Word("generation"), .. }] => Some("with"),
+        [Token { kind: Kind::Word("endgeneration"), .. }] => Some("endwith"),
+        _ => None,
+    }
 }
 
 /// The next `{{`, `{%` or `{#`.
@@ -102,7 +124,8 @@ fn tokens<'a>(source: &'a str, from: usize, open: &str) -> (Vec<Token<'a>>, usiz
     let close = if open == "{{" { "}}" } else { "%}" };
     let mut tokens = Vec::new();
     let mut depth = 0_usize;
-    let mut at = from;
+    // `-` or `+` behind the opening mark belongs to it, like the one in front of the closing mark below.
+    let mut at = from.saturating_add(source.get(from..).map_or(0, |rest| usize::from(rest.starts_with(['-', '+']))));
     while let Some(rest) = source.get(at..) {
         let Some(c) = rest.chars().next() else { break };
         if depth == 0 && rest.starts_with(close) {
@@ -177,27 +200,75 @@ fn insertions(tokens: &[Token<'_>]) -> Vec<(usize, &'static str)> {
     let mut places = Vec::new();
     for (i, token) in tokens.iter().enumerate() {
         let filter = match token.kind {
-            Kind::Operator("+" | "~") => WEIGH,
+            Kind::Operator("+") => WEIGH,
+            Kind::Operator("~") => TEXT,
             Kind::Operator("*") => NUMBER,
             _ => continue,
         };
         let before = i.checked_sub(1).and_then(|b| tokens.get(b));
         // Otherwise it is a sign, or the star of an argument list.
         let Some(before) = before.filter(|t| ends_operand(t.kind)) else { continue };
-        places.push((before.end, filter));
-        if let Some(end) = operand_end(tokens.get(i.saturating_add(1)..).unwrap_or_default()) {
+        // The filter would come before the sign.
+        let signed = |at: Option<usize>| {
+            let is_sign = |at: usize| matches!(tokens.get(at).map(|t| t.kind), Some(Kind::Operator("-" | "+")));
+            let ends = |at: usize| tokens.get(at).is_some_and(|t| ends_operand(t.kind));
+            filter == TEXT && at.is_some_and(|at| is_sign(at) && !at.checked_sub(1).is_some_and(ends))
+        };
+        if !signed(i.checked_sub(2)) {
+            places.push((before.end, filter));
+        }
+        let behind = i.saturating_add(1);
+        if let Some(end) = operand_end(tokens.get(behind..).unwrap_or_default())
+            && !(filter == TEXT && matches!(tokens.get(behind).map(|t| t.kind), Some(Kind::Operator(_))))
+        {
             places.push((end, filter));
         }
     }
+    places.extend(beside_safe(tokens).into_iter().map(|end| (end, ESCAPE)));
     places.sort_unstable();
     places.dedup();
     places
 }
 
-/// The end of the operand that starts with the first of `tokens`, with its calls, attributes and filters.
+/// Ends of the operands that are joined, by `+` or `~`, with one marked as safe.
+fn beside_safe(tokens: &[Token<'_>]) -> Vec<usize> {
+    let kind = |at: usize| tokens.get(at).map(|token| token.kind);
+    let joins = |at: usize| matches!(kind(at), Some(Kind::Operator("+" | "~")));
+    let is_safe =
+        |last: usize| kind(last) == Some(Kind::Word("safe")) && last.checked_sub(1).and_then(kind) == Some(Kind::Joint);
+    let mut ends = Vec::new();
+    let mut at = 1_usize;
+    while at < tokens.len() {
+        let first = at.saturating_sub(1);
+        let mut operands = vec![first];
+        while joins(at) && kind(first).is_some_and(ends_operand) {
+            let behind = at.saturating_add(1);
+            let Some(length) = operand_length(tokens.get(behind..).unwrap_or_default()) else { break };
+            let last = at.saturating_add(length);
+            operands.push(last);
+            at = last.saturating_add(1);
+        }
+        if operands.len() == 1 {
+            at = at.saturating_add(1);
+        } else if operands.iter().any(|&last| is_safe(last)) {
+            let others = operands.into_iter().filter(|&last| !is_safe(last));
+            ends.extend(others.filter_map(|last| tokens.get(last)).map(|token| token.end));
+        }
+    }
+    ends
+}
+
+/// The end of the operand that starts with the first of `tokens`.
 fn operand_end(tokens: &[Token<'_>]) -> Option<usize> {
+    let length = operand_length(tokens)?;
+    tokens.get(length.checked_sub(1)?).map(|token| token.end)
+}
+
+/// How many of `tokens` are the operand that starts with the first of them, with its calls, attributes and filters.
+fn operand_length(tokens: &[Token<'_>]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut last: Option<&Token<'_>> = None;
+    let mut length = 0_usize;
     for token in tokens {
         let complete = depth == 0 && last.is_some_and(|t| ends_operand(t.kind));
         match token.kind {
@@ -212,8 +283,9 @@ fn operand_end(tokens: &[Token<'_>]) -> Option<usize> {
             _ => {}
         }
         last = Some(token);
+        length = length.saturating_add(1);
     }
-    last.filter(|t| ends_operand(t.kind)).map(|t| t.end)
+    last.filter(|t| ends_operand(t.kind)).map(|_| length)
 }
 
 #[cfg(test)]
@@ -221,26 +293,34 @@ mod tests {
     use super::*;
 
     fn rewritten(source: &str) -> String {
-        guard(source).source.replace(WEIGH, "W").replace(NUMBER, "N").replace("|W ", "|W").replace("|N ", "|N")
+        let filters = [(WEIGH, "W"), (NUMBER, "N"), (TEXT, "T"), (ESCAPE, "E")];
+        let short =
+            |text: String, (name, letter): (&str, &str)| text.replace(&format!("|{name} "), &format!("|{letter}"));
+        filters.into_iter().fold(guard(source).source, short)
     }
 
     #[test]
     fn operands_are_weighed() {
         let cases = [
-            ("{{ a ~ b }}", "{{ a|W ~ b|W }}"),
-            ("{{ a+b.c[0](d ~ e)|f(1) + 'x' }}", "{{ a|W+b.c[0](d|W ~ e|W)|f(1)|W + 'x'|W }}"),
+            ("{{ a ~ b }}", "{{ a|T ~ b|T }}"),
+            ("{{ a+b.c[0](d ~ e)|f(1) + 'x' }}", "{{ a|W+b.c[0](d|T ~ e|T)|f(1)|W + 'x'|W }}"),
             ("{%- set ns.x = ns.x + '~' -%}", "{%- set ns.x = ns.x|W + '~'|W -%}"),
-            ("{{ 'a}}b' ~ {'k': x}['k'] }}", "{{ 'a}}b'|W ~ {'k': x}['k']|W }}"),
-            ("{{ a ~ b if c else d ~ -1 }}", "{{ a|W ~ b|W if c else d|W ~ -1|W }}"),
+            ("{{ 'a}}b' ~ {'k': x}['k'] }}", "{{ 'a}}b'|T ~ {'k': x}['k']|T }}"),
+            ("{{ a ~ b if c else d ~ -1 }}", "{{ a|T ~ b|T if c else d|T ~ -1 }}"),
+            ("{{ -1 ~ a }}{{ x - 1 ~ a }}", "{{ -1 ~ a|T }}{{ x - 1|T ~ a|T }}"),
             ("{{ 2 * x == f(*y, **z) }}", "{{ 2|N * x|N == f(*y, **z) }}"),
-            ("{{ -a }}{{ x - 1 }}{{ 'it\\'s' ~ q }}", "{{ -a }}{{ x - 1 }}{{ 'it\\'s'|W ~ q|W }}"),
+            ("{{ -a }}{{ x - 1 }}{{ 'it\\'s' ~ q }}", "{{ -a }}{{ x - 1 }}{{ 'it\\'s'|T ~ q|T }}"),
             (
                 "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a ~ b }}",
-                "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a|W ~ b|W }}",
+                "a ~ b {# c ~ d #} {% raw %}{{ a ~ b }}{% endraw %}{{ a|T ~ b|T }}",
             ),
-            ("{{ a ~ b is defined }}", "{{ a|W ~ b|W is defined }}"),
-            ("{{- x ~ (y) -}}", "{{- x|W ~ (y)|W -}}"),
-            ("{{ a ~ ", "{{ a|W ~ "),
+            ("{{ a ~ b is defined }}", "{{ a|T ~ b|T is defined }}"),
+            ("{{- x ~ (y) -}}", "{{- x|T ~ (y)|T -}}"),
+            ("{{ a ~ ", "{{ a|T ~ "),
+            ("{{ 'a'|safe + b + c(d) + 'e'|safe }}", "{{ 'a'|safe|W + b|E|W + c(d)|E|W + 'e'|safe|W }}"),
+            ("{{ a ~ b|safe if c + d else e.safe }}", "{{ a|E|T ~ b|safe|T if c|W + d|W else e.safe }}"),
+            ("{%- generation -%}x{% endgeneration %}", "{%- with -%}x{% endwith %}"),
+            ("{% set generation = 1 %}{{ generation }}", "{% set generation = 1 %}{{ generation }}"),
         ];
         for (source, expected) in cases {
             assert_eq!(rewritten(source), expected);

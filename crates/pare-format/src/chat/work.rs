@@ -3,7 +3,8 @@
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::guard::{NUMBER, WEIGH};
+use super::guard::{ESCAPE, NUMBER, TEXT, WEIGH};
+use super::python;
 
 /// Filters of the engine that templates use; those that run other filters or format numbers are left out.
 const FILTERS: &[&str] = &[
@@ -24,6 +25,7 @@ const FILTERS: &[&str] = &[
     "default",
     "d",
     "round",
+    "format",
     "abs",
     "int",
     "float",
@@ -33,7 +35,6 @@ const FILTERS: &[&str] = &[
     "max",
     "sort",
     "list",
-    "string",
     "bool",
     "sum",
     "unique",
@@ -48,9 +49,9 @@ const FILTERS: &[&str] = &[
 /// Of these, the ones that apply a filter or test named in their arguments.
 const BY_NAME: &[&str] = &["select", "reject", "selectattr", "rejectattr", "map"];
 /// Those whose result can be longer than their arguments together.
-const LENGTHEN: &[&str] = &["replace", "join", "indent"];
+const LENGTHEN: &[&str] = &["replace", "join", "indent", "format"];
 const REMOVED: &[&str] =
-    &["escape", "e", "attr", "batch", "slice", "groupby", "chain", "zip", "pprint", "format", "urlencode", "tojson"];
+    &["escape", "e", "attr", "batch", "slice", "groupby", "chain", "zip", "pprint", "urlencode", "tojson"];
 
 /// Bytes that one rendering may copy before it starts to count the input.
 const BASE: u64 = 64 << 20;
@@ -146,6 +147,10 @@ pub(super) fn install(env: &mut Environment<'_>) {
         env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
             let args = args.into_values();
             charge(state, name, &args)?;
+            if name == "format" {
+                check_format(&args)?;
+            }
+            let args = if name == "join" { texts_of(args) } else { args };
             let unweighed = |arg: &Value| arg.as_str().is_some_and(|n| REMOVED.contains(&n) || LENGTHEN.contains(&n));
             if BY_NAME.contains(&name) && args.iter().skip(1).any(unweighed) {
                 return Err(Error::new(ErrorKind::UnknownFilter, format!("not available inside {name}")));
@@ -153,9 +158,21 @@ pub(super) fn install(env: &mut Environment<'_>) {
             own.empty_state().apply_filter(name, &args)
         });
     }
+    for name in [TEXT, "string"] {
+        env.add_filter(name, move |state: &mut State<'_, '_>, value: Value| {
+            charge(state, name, std::slice::from_ref(&value))?;
+            Ok::<_, Error>(if value.kind() == ValueKind::String { value } else { Value::from(python::text(&value)) })
+        });
+    }
     env.add_filter(WEIGH, |state: &mut State<'_, '_>, value: Value| {
         charge(state, WEIGH, std::slice::from_ref(&value))?;
         Ok::<_, Error>(value)
+    });
+    env.add_filter(ESCAPE, |state: &mut State<'_, '_>, value: Value| {
+        let Some(text) = value.as_str().filter(|_| !value.is_safe()) else { return Ok(value) };
+        spend(state, (text.len() as u64).saturating_mul(6))?;
+        let escaped = text.replace('&', "&amp;").replace('>', "&gt;").replace('<', "&lt;");
+        Ok::<_, Error>(Value::from(escaped.replace('\'', "&#39;").replace('"', "&#34;")))
     });
     env.add_filter(NUMBER, |value: Value| {
         if value.kind() == ValueKind::Number {
@@ -168,14 +185,47 @@ pub(super) fn install(env: &mut Environment<'_>) {
         let all: Vec<Value> = std::iter::once(value.clone()).chain(args.iter().cloned()).collect();
         charge(state, method, &all)?;
         if method == "format" {
-            return Err(Error::from(ErrorKind::UnknownMethod));
+            check_format(&all)?;
         }
         minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
     });
     env.set_formatter(|out, state, value| {
         charge(state, "output", std::slice::from_ref(value))?;
-        minijinja::escape_formatter(out, state, value)
+        match value.as_str() {
+            Some(text) => out.write_str(text),
+            None => out.write_str(&python::text(value)),
+        }
+        .map_err(Error::from)
     });
+}
+
+/// A list that is joined becomes one of texts as Python shows them, unless an attribute of its items is asked for.
+fn texts_of(args: Vec<Value>) -> Vec<Value> {
+    let [list, rest @ ..] = args.as_slice() else { return args };
+    let plain = rest.iter().all(|arg| arg.kind() != ValueKind::Map) && rest.len() <= 1;
+    match list.try_iter() {
+        Ok(items) if plain && list.kind() != ValueKind::String => {
+            let texts: Value = items.map(|item| Value::from(python::text(&item))).collect();
+            std::iter::once(texts).chain(rest.iter().cloned()).collect()
+        }
+        _ => args,
+    }
+}
+
+/// Refuses fields with widths above four digits or given as arguments: one could fill the memory.
+fn check_format(args: &[Value]) -> Result<(), Error> {
+    let format = args.first().and_then(Value::as_str).unwrap_or_default();
+    let (mut digits, mut inside) = (0_u32, false);
+    for c in format.chars() {
+        // A field is `{...}`, or from `%` to its letter.
+        inside = matches!(c, '{' | '%') || (inside && c != '}' && !c.is_ascii_alphabetic());
+        digits = if inside && c.is_ascii_digit() { digits.saturating_add(1) } else { 0 };
+        if digits > 4 || (inside && c == '*') {
+            let what = "format with a width of more than four digits, or one that is an argument";
+            return Err(Error::new(ErrorKind::InvalidOperation, what));
+        }
+    }
+    Ok(())
 }
 
 /// Counts the arguments and what the result can have beyond them.

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::index::files;
+use crate::config::CONFIG;
+use crate::quote::quoted;
 
 /// What the directory holds in place of the model, for the end of a message: what to give instead, or what to convert.
 pub(super) fn instead(root: &Path) -> Option<String> {
@@ -24,6 +26,13 @@ pub(super) fn instead(root: &Path) -> Option<String> {
     }
     if is("params.json") || ends(".00.pth").is_some() {
         return Some("these are weights in the layout of their makers: convert them for transformers first".into());
+    }
+    let has_config = |name: &&String| root.join(name.as_str()).join(CONFIG).is_file();
+    if let Some(name) = names.iter().find(has_config) {
+        return Some(format!("the folder {} in it is a model: give its path", quoted(name)));
+    }
+    if let Some(name) = ends(".safetensors") {
+        return Some(format!("there is {}: give the file with all weights that name", quoted(name)));
     }
     let other = [(".onnx", "ONNX"), (".npz", "MLX"), (".h5", "TensorFlow"), (".msgpack", "Flax")];
     let (_, kind) = other.iter().find(|(end, _)| ends(end).is_some())?;

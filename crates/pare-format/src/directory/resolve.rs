@@ -49,13 +49,28 @@ impl Roots {
             other => other.map_err(|error| FormatError::new(&path, error))?,
         };
         let target = fs::canonicalize(&path).map_err(|error| FormatError::new(&path, error))?;
-        if self.allowed.iter().any(|root| target.starts_with(root)) {
+        if self.allowed.iter().any(|root| target.starts_with(root)) || is_blob(&target) {
             return Ok(Some(path));
         }
         let found = format!("the symbolic link to {}", quoted(&target.to_string_lossy()));
-        let hint = "if that is meant, allow the directory that it leads to";
+        let hint =
+            "if that is meant, put the file itself in its place, or give the directory that it leads to as the model";
         Err(FormatError::new(path, FormatErrorKind::Escapes { found }).hint(hint))
     }
+}
+
+/// Whether `target`, a path without links, is content in a cache of the Hugging Face hub: `models--X--Y/blobs/HASH`. Its clients put
+/// links there into directories of models, and the name of such a file is the hash of what it holds.
+fn is_blob(target: &Path) -> bool {
+    let name = |path: Option<&Path>| {
+        path.and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default().to_owned()
+    };
+    let hash = name(Some(target));
+    let folder = target.parent();
+    matches!(hash.len(), 40 | 64)
+        && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && name(folder) == "blobs"
+        && name(folder.and_then(Path::parent)).starts_with("models--")
 }
 
 /// Whether `name`, from an index, is a relative path that stays inside the directory on every platform, in plain ASCII.

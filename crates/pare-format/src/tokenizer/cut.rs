@@ -79,10 +79,9 @@ impl Cuts {
 
         let splits = |s: &Value| match kind(s) {
             "ByteLevel" => s.get("use_regex") != Some(&Value::Bool(false)),
-            // Every pattern is a known one here; those for words hold the class of letters.
             "Split" => {
                 s.get("behavior").is_some_and(|b| b == "Isolated")
-                    && s.pointer("/pattern/Regex").and_then(Value::as_str).is_some_and(|p| p.contains(r"\p{L"))
+                    && s.pointer("/pattern/Regex").and_then(Value::as_str).is_some_and(pattern::cuts_words)
             }
             _ => false,
         };

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
-use super::from_json::TURN_ENDS;
 use super::parts::{MOST_MERGES, MOST_TOKENS, Parts};
 use super::pre;
 use super::table::{Style, byte_token};
-use super::{Specials, Tokenizer};
+use super::{NamedTemplate, Specials, Tokenizer};
 use crate::gguf::{Gguf, Strings};
 use crate::{FormatErrorKind as Kind, Result};
 
@@ -19,6 +18,8 @@ const SCORES: &str = "tokenizer.ggml.scores";
 /// Longest piece of a sentencepiece model, and all of them together, in bytes: every way to split each piece is looked up.
 const MOST_PIECE: usize = 256;
 const MOST_PIECES: usize = 16 << 20;
+/// Chat templates for other purposes.
+const MOST_TEMPLATES: usize = 64;
 
 /// What a token is for, as numbered in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,10 @@ impl Tokenizer {
         let model = gguf.str("tokenizer.ggml.model")?;
         let tokens = texts(gguf, TOKENS, gguf.strings(TOKENS)?, MOST_TOKENS)?;
         let roles = roles(gguf, tokens.len())?;
-        let special = specials(gguf, tokens.len())?;
+        let found = specials(gguf, tokens.len())?;
         match model {
-            "gpt2" => byte_level(gguf, &tokens, &roles, special),
-            "llama" => sentencepiece(gguf, &tokens, &roles, special),
+            "gpt2" => byte_level(gguf, &tokens, &roles, found),
+            "llama" => sentencepiece(gguf, &tokens, &roles, found),
             other => {
                 let kind = Kind::NotSupported { found: format!("{other:?}"), known: "gpt2 llama".into() };
                 Err(gguf.error("tokenizer.ggml.model", kind))
@@ -91,50 +92,50 @@ fn roles(gguf: &Gguf, tokens: usize) -> Result<Vec<Role>> {
     types.iter().enumerate().map(role).collect()
 }
 
-/// The ids that the file names; each must be one of the tokens.
-fn specials(gguf: &Gguf, tokens: usize) -> Result<Specials> {
-    let id = |name: &str| -> Result<Option<u32>> {
+/// What the file says of single tokens, and what is odd about that.
+struct Found {
+    specials: Specials,
+    warnings: Vec<String>,
+}
+
+/// The ids that the file names. One beyond the vocabulary is a warning: no model can produce it.
+fn specials(gguf: &Gguf, tokens: usize) -> Result<Found> {
+    let mut warnings = Vec::new();
+    let mut id = |name: &str| -> Result<Option<u32>> {
         let key = format!("tokenizer.ggml.{name}_token_id");
         // Some converters write the largest number for "none".
         let id = gguf.opt_u32(&key)?.filter(|&id| id != u32::MAX);
-        match id {
-            Some(id) if id as usize >= tokens => {
-                let kind = Kind::Found { found: format!("id {id}"), expected: format!("an id below {tokens}") };
-                Err(gguf.error(&key, kind))
-            }
-            id => Ok(id),
+        if let Some(id) = id.filter(|&id| id as usize >= tokens) {
+            warnings.push(format!("{key} is {id}, the vocabulary has {tokens} tokens; it is left out"));
+            return Ok(None);
         }
+        Ok(id)
     };
-    Ok(Specials {
+    let specials = Specials {
         bos: id("bos")?,
         eos: id("eos")?,
         eot: id("eot")?,
+        eom: id("eom")?,
         unk: id("unknown")?,
         pad: id("padding")?,
-        add_bos: false,
-        add_eos: gguf.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+        front: Vec::new(),
+        back: Vec::new(),
         chat_template: gguf.opt_str("tokenizer.chat_template")?.map(str::to_owned),
-    })
+        other_templates: other_templates(gguf)?,
+    };
+    Ok(Found { specials, warnings })
 }
 
 /// What both kinds share: the vocabulary, the added tokens, the post-processor.
-fn parts<'a>(gguf: &'a Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Parts<'a> {
+fn parts<'a>(gguf: &'a Gguf, tokens: &[&str], roles: &[Role], found: Found) -> Parts<'a> {
+    let Found { specials, warnings } = found;
     let all = || (0_u32..).zip(tokens).zip(roles).map(|((id, &text), &role)| (id, text, role));
     let added = all().filter_map(|(id, text, role)| match role {
         Role::Control | Role::Unknown => Some((id, AddedToken::from(text, true))),
         Role::UserDefined => Some((id, AddedToken::from(text, false).normalized(false))),
         _ => None,
     });
-    if specials.eot.is_none() {
-        specials.eot = TURN_ENDS
-            .iter()
-            .find_map(|end| all().find(|(_, text, role)| text == end && *role == Role::Control).map(|t| t.0));
-    }
-    let text_of = |id: Option<u32>| id.and_then(|id| tokens.get(id as usize)).copied();
-    let post_processor = match text_of(specials.bos) {
-        Some(bos) if specials.add_bos => template_processing(bos, specials.bos.unwrap_or(0)),
-        _ => Value::Null,
-    };
+    let post_processor = template_processing(tokens, &specials);
     Parts {
         file: gguf.file(),
         vocab_name: TOKENS,
@@ -153,27 +154,75 @@ fn parts<'a>(gguf: &'a Gguf, tokens: &[&str], roles: &[Role], mut specials: Spec
         decoder: Value::Null,
         style: Style::ByteLevel,
         specials,
+        warnings,
     }
 }
 
-fn template_processing(bos: &str, id: u32) -> Value {
-    let special = |kind| json!({ "SpecialToken": { "id": bos, "type_id": kind } });
-    let text = |name: &str, kind| json!({ "Sequence": { "id": name, "type_id": kind } });
+/// The post-processor that puts the same ids around a text.
+fn template_processing(tokens: &[&str], specials: &Specials) -> Value {
+    if specials.front.is_empty() && specials.back.is_empty() {
+        return Value::Null;
+    }
+    let text = |id: u32| tokens.get(id as usize).copied().unwrap_or_default();
+    let special = |kind: u8| move |&id: &u32| json!({ "SpecialToken": { "id": text(id), "type_id": kind } });
+    let around = |name: &str, kind: u8| -> Vec<Value> {
+        let sequence = json!({ "Sequence": { "id": name, "type_id": kind } });
+        let (front, back) = (specials.front.iter().map(special(kind)), specials.back.iter().map(special(kind)));
+        front.chain([sequence]).chain(back).collect()
+    };
+    let pair = [around("A", 0), around("B", 1)].concat();
+    let listed = specials.front.iter().chain(&specials.back);
+    let listed = listed.map(|&id| (text(id).to_owned(), json!({ "id": text(id), "ids": [id], "tokens": [text(id)] })));
     json!({
         "type": "TemplateProcessing",
-        "single": [special(0), text("A", 0)],
-        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
-        "special_tokens": { bos: { "id": bos, "ids": [id], "tokens": [bos] } },
+        "single": around("A", 0),
+        "pair": pair,
+        "special_tokens": listed.collect::<serde_json::Map<_, _>>(),
     })
 }
 
-fn byte_level(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Result<Tokenizer> {
-    let name = gguf.str("tokenizer.ggml.pre")?;
+/// What stands around a text: `bos` and `eos`, as the file says or else by default.
+fn around(gguf: &Gguf, specials: &mut Specials, add_bos: bool) -> Result<()> {
+    let add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
+    let add_eos = gguf.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    specials.front = specials.bos.filter(|_| add_bos).into_iter().collect();
+    specials.back = specials.eos.filter(|_| add_eos).into_iter().collect();
+    Ok(())
+}
+
+/// Chat templates for other purposes: a list of names, and a key for each.
+fn other_templates(gguf: &Gguf) -> Result<Vec<NamedTemplate>> {
+    const NAMES: &str = "tokenizer.chat_templates";
+    if gguf.get(NAMES).is_none() {
+        return Ok(Vec::new());
+    }
+    let names = texts(gguf, NAMES, gguf.strings(NAMES)?, MOST_TEMPLATES)?;
+    let source = |name: &&str| Ok(gguf.opt_str(&format!("tokenizer.chat_template.{name}"))?.map(str::to_owned));
+    let mut templates = Vec::new();
+    for name in &names {
+        templates.extend(source(name)?.map(|source| NamedTemplate { name: (*name).to_owned(), source }));
+    }
+    templates.sort();
+    Ok(templates)
+}
+
+fn byte_level(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut found: Found) -> Result<Tokenizer> {
+    let name = gguf.opt_str("tokenizer.ggml.pre")?;
+    if name.is_none() {
+        found.warnings.push(format!(
+            "tokenizer.ggml.pre is missing: text is cut by the rule {:?}, and may get other ids than in training",
+            pre::DEFAULT
+        ));
+    }
+    let name = name.unwrap_or(pre::DEFAULT);
     let Some(pre) = pre::find(name) else {
-        let kind = Kind::NotSupported { found: format!("pre-tokenizer {name:?}"), known: pre::known() };
+        let short: String = name.chars().take(64).collect();
+        let near = pre::names().min_by_key(|known| strsim::levenshtein(known, &short)).unwrap_or(pre::DEFAULT);
+        let known = format!("the {} names that llama.cpp knows; the nearest is {near:?}", pre::names().count());
+        let kind = Kind::NotSupported { found: format!("pre-tokenizer {name:?}"), known };
         return Err(gguf.error("tokenizer.ggml.pre", kind));
     };
-    specials.add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos);
+    around(gguf, &mut found.specials, pre.add_bos)?;
     let lines = texts(gguf, MERGES, gguf.strings(MERGES)?, MOST_MERGES)?;
     let split = |(i, line): (usize, &&str)| match line.split_once(' ') {
         Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => Ok((a.to_owned(), b.to_owned())),
@@ -183,20 +232,33 @@ fn byte_level(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Specia
         }
     };
     let merges = lines.iter().enumerate().map(split).collect::<Result<_>>()?;
-    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
-    let parts = Parts {
+    let mut parts = Parts {
         merges,
         ignore_merges: pre.ignore_merges,
         normalizer: pre.normalizer,
         pre_tokenizer: pre.pre_tokenizer,
-        decoder: bytes,
-        ..parts(gguf, tokens, roles, specials)
+        decoder: json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true }),
+        ..parts(gguf, tokens, roles, found)
     };
+    if pre.is_text {
+        parts.byte_fallback = tokens.iter().any(|text| byte_token(text).is_some());
+        parts.decoder = json!({ "type": "Sequence", "decoders": pieces_decoder() });
+        parts.style = Style::Pieces { strip_space: false, byte_tokens: true };
+    }
     parts.build(None)
 }
 
-fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Specials) -> Result<Tokenizer> {
-    specials.add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(true);
+fn replace(from: &str, to: &str) -> Value {
+    json!({ "type": "Replace", "pattern": { "String": from }, "content": to })
+}
+
+/// From pieces to text.
+fn pieces_decoder() -> Vec<Value> {
+    vec![replace("▁", " "), json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })]
+}
+
+fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut found: Found) -> Result<Tokenizer> {
+    around(gguf, &mut found.specials, true)?;
     let add_space = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     for (i, (text, role)) in tokens.iter().zip(roles).enumerate() {
         if *role == Role::Byte && byte_token(text).is_none() {
@@ -205,9 +267,8 @@ fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Spe
         }
     }
     let unk = tokens.iter().zip(roles).find(|(_, role)| **role == Role::Unknown).map(|(text, _)| (*text).to_owned());
-    let replace = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
     let mut normalizers = vec![replace(" ", "▁")];
-    let mut decoders = vec![replace("▁", " "), json!({ "type": "ByteFallback" }), json!({ "type": "Fuse" })];
+    let mut decoders = pieces_decoder();
     if add_space {
         normalizers.insert(0, json!({ "type": "Prepend", "prepend": "▁" }));
         decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
@@ -220,7 +281,7 @@ fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut specials: Spe
         normalizer: json!({ "type": "Sequence", "normalizers": normalizers }),
         decoder: json!({ "type": "Sequence", "decoders": decoders }),
         style: Style::Pieces { strip_space: add_space, byte_tokens: true },
-        ..parts(gguf, tokens, roles, specials)
+        ..parts(gguf, tokens, roles, found)
     };
     parts.build(None)
 }

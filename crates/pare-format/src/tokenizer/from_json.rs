@@ -1,4 +1,4 @@
-//! Reads `tokenizer.json` and `tokenizer_config.json`.
+//! Reads `tokenizer.json`.
 
 use std::path::Path;
 
@@ -11,8 +11,6 @@ use crate::{FormatErrorKind as Kind, Result};
 
 /// Longest text of an added token in bytes.
 const MOST_ADDED_BYTES: usize = 1_024;
-/// Texts of tokens that end a turn, in the order in which they are looked for.
-pub(super) const TURN_ENDS: &[&str] = &["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|end_of_text|>"];
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`; `file` names it in messages.
@@ -20,6 +18,7 @@ impl Tokenizer {
     /// # Errors
     /// The path inside the JSON of whatever is wrong (`model.merges[17]`), with what was found and expected.
     pub fn from_json(file: &Path, bytes: &[u8]) -> Result<Self> {
+        let bytes = json::without_mark(bytes);
         let json = json::parse(file, bytes)?;
         let root = At::root(file, &json);
         if let Some(version) = root.opt("version")?
@@ -60,7 +59,7 @@ impl Tokenizer {
         let decoder = root.get("decoder")?;
         let style = stages::decoder(&decoder)?;
         let post_processor = root.get("post_processor")?;
-        let (front, back) = stages::post_processor(&post_processor)?;
+        let around = stages::post_processor(&post_processor)?;
 
         let parts = Parts {
             file,
@@ -79,72 +78,17 @@ impl Tokenizer {
             decoder: decoder.json.value(),
             style,
             specials: Specials::default(),
+            warnings: Vec::new(),
         };
         let mut tokenizer = parts.build(Some(bytes.to_vec()))?;
-        let known = |text: Option<String>, what: &str| match text {
-            None => Ok(None),
-            Some(text) => tokenizer
-                .id(&text)
-                .map(Some)
-                .ok_or_else(|| post_processor.found(format!("puts {text:?} {what}"), "a token of the vocabulary")),
-        };
-        let (bos, eos) = (known(front, "in front")?, known(back, "behind")?);
-        let eot = TURN_ENDS.iter().find_map(|t| tokenizer.id(t).filter(|&id| tokenizer.is_special(id)));
-        let (add_bos, add_eos) = (bos.is_some(), eos.is_some());
-        let unk = tokenizer.unk;
-        tokenizer.specials = Specials { bos, eos, eot, unk, add_bos, add_eos, ..Specials::default() };
+        if let Some(id) = around.ids().find(|&id| tokenizer.token(id).is_none()) {
+            return Err(post_processor.found(format!("puts the id {id} around a text"), "an id of the vocabulary"));
+        }
+        let specials = &mut tokenizer.specials;
+        (specials.bos, specials.eos) = (around.front.first().copied(), around.back.last().copied());
+        (specials.front, specials.back) = (around.front, around.back);
         Ok(tokenizer)
     }
-
-    /// Adds what `tokenizer_config.json` says: special tokens by name, whether `bos` is added, the chat template.
-    ///
-    /// # Errors
-    /// A field of a wrong type, or a token that is not in the vocabulary.
-    pub fn with_config(mut self, file: &Path, bytes: &[u8]) -> Result<Self> {
-        let json = json::parse(file, bytes)?;
-        let root = At::root(file, &json);
-        let token = |key: &str| -> Result<Option<u32>> {
-            let Some(at) = root.opt(key)? else { return Ok(None) };
-            let text = if let Json::Object(_) = at.json { at.get("content")?.text()? } else { at.text()? };
-            let missing = || at.found(format!("{text:?}"), "a token of the vocabulary");
-            self.id(text).map(Some).ok_or_else(missing)
-        };
-        let mut specials = self.specials.clone();
-        specials.bos = token("bos_token")?.or(specials.bos);
-        specials.eos = token("eos_token")?.or(specials.eos);
-        specials.unk = token("unk_token")?.or(specials.unk);
-        specials.pad = token("pad_token")?.or(specials.pad);
-        specials.add_bos = root.get("add_bos_token")?.bool_or(specials.add_bos)?;
-        specials.add_eos = root.get("add_eos_token")?.bool_or(specials.add_eos)?;
-        if let Some(template) = root.opt("chat_template")? {
-            specials.chat_template = Some(default_template(&template)?);
-        }
-        self.specials = specials;
-        Ok(self)
-    }
-
-    /// Sets the chat template, for directories that keep it in a file of its own.
-    #[must_use]
-    pub fn with_chat_template(mut self, source: String) -> Self {
-        self.specials.chat_template = Some(source);
-        self
-    }
-}
-
-/// The template itself, or the one named `default` of a list.
-fn default_template(at: &At<'_>) -> Result<String> {
-    if let Json::Text(source) = at.json {
-        return Ok(source.clone());
-    }
-    let mut names = Vec::new();
-    for item in at.items()? {
-        let name = item.get("name")?.text()?;
-        if name == "default" {
-            return Ok(item.get("template")?.text()?.to_owned());
-        }
-        names.push(name);
-    }
-    Err(at.found(format!("templates named {names:?}"), "one named \"default\""))
 }
 
 fn vocab(at: &At<'_>) -> Result<Vec<(String, u32)>> {

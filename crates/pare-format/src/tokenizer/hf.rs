@@ -57,12 +57,22 @@ impl Tokenizer {
             }
         }
         let mut config = map.clone();
-        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        let class = self.class.as_deref().unwrap_or("PreTrainedTokenizerFast");
+        config.insert("tokenizer_class".into(), class.into());
         config.insert("clean_up_tokenization_spaces".into(), false.into());
-        config.insert("add_bos_token".into(), self.add_bos().into());
-        config.insert("add_eos_token".into(), specials.add_eos.into());
-        if let Some(template) = &specials.chat_template {
-            config.insert("chat_template".into(), json!(template));
+        config.insert("add_bos_token".into(), (!specials.front.is_empty()).into());
+        config.insert("add_eos_token".into(), (!specials.back.is_empty()).into());
+        let named = |(name, source): (&str, &String)| json!({ "name": name, "template": source });
+        let default = specials.chat_template.iter().map(|source| ("default", source));
+        let others = specials.other_templates.iter().map(|other| (other.name.as_str(), &other.source));
+        match &specials.chat_template {
+            Some(template) if specials.other_templates.is_empty() => {
+                config.insert("chat_template".into(), json!(template));
+            }
+            None if specials.other_templates.is_empty() => {}
+            _ => {
+                config.insert("chat_template".into(), default.chain(others).map(named).collect());
+            }
         }
         let lines = |map: Map<String, Value>| format!("{:#}\n", Value::Object(map)).into_bytes();
         Ok(vec![

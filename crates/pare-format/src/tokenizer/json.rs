@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use crate::{FormatError, FormatErrorKind as Kind, Result};
+use crate::{FormatError, FormatErrorKind as Kind, Result, sniff};
 
 const MOST_DEPTH: usize = 64;
 const MOST_BYTES: u64 = 256 << 20;
@@ -38,10 +38,18 @@ pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Json> {
     let bad = |e: serde_json::Error| {
         FormatError::new(file, Kind::Found { found: format!("not valid JSON: {e}"), expected: "a JSON object".into() })
     };
+    let bytes = without_mark(bytes);
     let mut de = serde_json::Deserializer::from_slice(bytes);
-    let json = Seed { depth: 0, key: None }.deserialize(&mut de).map_err(bad)?;
-    de.end().map_err(bad)?;
-    Ok(json)
+    let read = |de: &mut serde_json::Deserializer<_>| {
+        let json = Seed { depth: 0, key: None }.deserialize(&mut *de)?;
+        de.end().map(|()| json)
+    };
+    read(&mut de).map_err(|e| sniff::explain(bad(e), bytes))
+}
+
+/// The text behind the byte order mark that some editors put in front.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 impl<'a> At<'a> {

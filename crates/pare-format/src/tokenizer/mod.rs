@@ -5,8 +5,10 @@
 //! stays text, and decoding works on bytes.
 #![deny(clippy::indexing_slicing)]
 
+mod config;
 mod cut;
 mod encode;
+mod ends;
 mod from_gguf;
 mod from_json;
 mod fuzz;
@@ -21,12 +23,15 @@ mod table;
 mod to_gguf;
 mod words;
 
+pub use config::generation_ends;
 pub use fuzz::fuzz;
 pub use stream::Stream;
+pub use to_gguf::Described;
 
 use std::path::{Path, PathBuf};
 
 use encode::{Inner, Stages};
+use ends::Ends;
 use serde_json::Value;
 use table::Table;
 
@@ -41,16 +46,29 @@ pub struct Specials {
     pub eos: Option<u32>,
     /// End of a turn in a chat, when it differs from `eos` or is known by its text.
     pub eot: Option<u32>,
+    /// End of a message to a tool.
+    pub eom: Option<u32>,
     /// Unknown text.
     pub unk: Option<u32>,
     /// Padding.
     pub pad: Option<u32>,
-    /// The model expects `bos` in front.
-    pub add_bos: bool,
-    /// The model expects `eos` behind.
-    pub add_eos: bool,
+    /// What the model expects in front of a text, most often `bos`.
+    pub front: Vec<u32>,
+    /// What the model expects behind a text, most often nothing.
+    pub back: Vec<u32>,
     /// Jinja source that turns messages into a prompt.
     pub chat_template: Option<String>,
+    /// Templates for other purposes, such as `tool_use`, sorted by name.
+    pub other_templates: Vec<NamedTemplate>,
+}
+
+/// A chat template for one purpose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedTemplate {
+    /// What it is for.
+    pub name: String,
+    /// Jinja source.
+    pub source: String,
 }
 
 /// A byte-pair tokenizer.
@@ -60,9 +78,15 @@ pub struct Tokenizer {
     table: Table,
     /// Ids of special tokens, sorted.
     special: Vec<u32>,
+    /// What their texts say about the end.
+    ends: Ends,
     /// The id for unknown text, when the model has one.
     unk: Option<u32>,
     specials: Specials,
+    /// The class of transformers that follows `add_bos_token`, when the tokenizer is of one.
+    class: Option<String>,
+    /// What is odd but allowed.
+    warnings: Vec<String>,
     /// The file's own text, when it was a tokenizer.json.
     source: Option<Vec<u8>>,
     normalizer: Value,
@@ -124,9 +148,28 @@ impl Tokenizer {
         self.specials.eot
     }
 
-    /// Whether the model expects `bos` in front of its input. `encode` never adds it.
-    pub fn add_bos(&self) -> bool {
-        self.specials.add_bos && self.specials.bos.is_some()
+    /// The ids of `text` with those that the model expects in front and behind. With `allow_special`, text that spells a special token
+    /// becomes that token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str, allow_special: bool) -> Result<Vec<u32>> {
+        let ids = self.encode(text, allow_special)?;
+        Ok([self.specials.front.as_slice(), &ids, &self.specials.back].concat())
+    }
+
+    /// Every token of the vocabulary that ends a text or a turn, sorted: those that the files name, and control tokens that are known to.
+    pub fn ends(&self) -> Vec<u32> {
+        let Specials { eos, eot, eom, .. } = self.specials;
+        let mut all: Vec<u32> = self.ends.all.iter().copied().chain([eos, eot, eom].into_iter().flatten()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// What is odd but allowed.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Jinja source that turns messages into a prompt.

@@ -7,6 +7,8 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, AddedVocabulary, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::cut::Cuts;
+use super::ends::Ends;
+use super::pattern;
 use super::table::{Style, Table};
 use super::words::Words;
 use super::{Inner, Specials, Stages, Tokenizer};
@@ -38,6 +40,7 @@ pub(super) struct Parts<'a> {
     pub(super) decoder: Value,
     pub(super) style: Style,
     pub(super) specials: Specials,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Parts<'_> {
@@ -121,13 +124,18 @@ impl Parts<'_> {
             })
         };
         let first = build(&self.normalizer, &self.pre_tokenizer)?;
+        if first.words.is_none() && self.pre_tokenizer.to_string().contains(&json_text(pattern::DIGITS_FROM_RIGHT)) {
+            let found = "digits counted from the right beside stages that do not allow it".into();
+            let kind = Kind::Found { found, expected: "isolated splits in front of ByteLevel".into() };
+            return Err(FormatError::new(self.file, kind).item("field \"pre_tokenizer\""));
+        }
         let (normalizer, pre) = (without_prefix(&self.normalizer), without_prefix(&self.pre_tokenizer));
         let same = normalizer == self.normalizer && pre == self.pre_tokenizer;
         Ok((first, if same { None } else { Some(build(&normalizer, &pre)?) }))
     }
 
     /// Checks everything and builds the tokenizer. `source` is the file's text when it is a tokenizer.json.
-    pub(super) fn build(self, source: Option<Vec<u8>>) -> Result<Tokenizer> {
+    pub(super) fn build(mut self, source: Option<Vec<u8>>) -> Result<Tokenizer> {
         self.check_vocab()?;
         let vocab: Vocab = self.vocab.iter().cloned().collect();
         if vocab.len() != self.vocab.len() {
@@ -139,10 +147,9 @@ impl Parts<'_> {
             }
         }
         self.check_merges(&vocab)?;
-        if let Some(unk) = &self.unk
-            && !vocab.contains_key(unk)
-        {
-            return Err(self.found("model", "\"unk_token\"", format!("{unk:?}"), "a token of the vocabulary"));
+        if let Some(unk) = self.unk.take_if(|unk| !vocab.contains_key(unk.as_str())) {
+            let file = self.file.display();
+            self.warnings.push(format!("{file}: unk_token {unk:?} is no token of the vocabulary and is left out"));
         }
         let unk = self.unk.as_ref().and_then(|unk| vocab.get(unk).copied());
         let table = Table::new(&self.vocab, &self.added, self.style);
@@ -181,13 +188,22 @@ impl Parts<'_> {
         plain.set_encode_special_tokens(true);
         let mut special: Vec<u32> = self.added.iter().filter(|a| a.1.special).map(|a| a.0).collect();
         special.sort_unstable();
+        let controls = self.added.iter().filter(|a| a.1.special).map(|(id, token)| (*id, token.content.as_str()));
+        let ends = Ends::of(controls);
+        let mut specials = self.specials;
+        specials.eot = specials.eot.or(ends.turn);
+        specials.eom = specials.eom.or(ends.message);
+        specials.unk = specials.unk.or(unk);
         Ok(Tokenizer {
             file: self.file.to_owned(),
             inner: Inner { model, stages, rest, added, plain, cuts },
             table,
             special,
+            ends,
             unk,
-            specials: self.specials,
+            specials,
+            class: None,
+            warnings: self.warnings,
             source,
             normalizer: self.normalizer,
             pre_tokenizer: self.pre_tokenizer,
@@ -195,6 +211,11 @@ impl Parts<'_> {
             decoder: self.decoder,
         })
     }
+}
+
+/// `text` as it stands in JSON.
+fn json_text(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// The stage without anything that is put in front of the text.

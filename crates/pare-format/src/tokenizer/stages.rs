@@ -22,7 +22,10 @@ const DECODERS: Place = Place {
     known: &["ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip", "Sequence"],
     list: "decoders",
 };
-const PROCESSORS: Place = Place { known: &["ByteLevel", "TemplateProcessing", "Sequence"], list: "processors" };
+const PROCESSORS: Place = Place {
+    known: &["ByteLevel", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Sequence"],
+    list: "processors",
+};
 
 /// Longest text that a stage may put in.
 const MOST_TEXT: usize = 64;
@@ -118,25 +121,65 @@ pub(super) fn decoder(at: &At<'_>) -> Result<Style> {
     }
 }
 
-/// Texts that the post-processor puts in front of and behind the ids, when it does.
-pub(super) fn post_processor(at: &At<'_>) -> Result<(Option<String>, Option<String>)> {
+/// Ids that the post-processor puts around those of a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Around {
+    pub(super) front: Vec<u32>,
+    pub(super) back: Vec<u32>,
+}
+
+impl Around {
+    /// All of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.front.iter().chain(&self.back).copied()
+    }
+}
+
+/// Checks the post-processor and reads what it puts around a text.
+pub(super) fn post_processor(at: &At<'_>) -> Result<Around> {
     let mut stages = Vec::new();
     walk(at, &PROCESSORS, &mut stages)?;
-    let (mut front, mut back) = (None, None);
+    let mut all = Around::default();
     for (kind, stage) in stages {
-        if kind != "TemplateProcessing" {
-            continue;
-        }
-        let mut seen_text = false;
-        for item in stage.get("single")?.items()? {
-            match item.opt("SpecialToken")? {
-                None => seen_text = true,
-                Some(token) => {
-                    let text = token.get("id")?.text()?.to_owned();
-                    *(if seen_text { &mut back } else { &mut front }) = Some(text);
-                }
+        let one = match kind {
+            "TemplateProcessing" => template(at, &stage)?,
+            "BertProcessing" | "RobertaProcessing" => {
+                Around { front: vec![pair_id(&stage.get("cls")?)?], back: vec![pair_id(&stage.get("sep")?)?] }
             }
+            _ => continue,
+        };
+        // A later stage stands around what the earlier ones made.
+        all = Around { front: [one.front, all.front].concat(), back: [all.back, one.back].concat() };
+    }
+    Ok(all)
+}
+
+/// What a `TemplateProcessing` below `at` puts around a single text.
+fn template(at: &At<'_>, stage: &At<'_>) -> Result<Around> {
+    let mut around = Around::default();
+    let mut texts = 0_u32;
+    for item in stage.get("single")?.items()? {
+        let Some(token) = item.opt("SpecialToken")? else {
+            texts = texts.saturating_add(1);
+            continue;
+        };
+        let text = token.get("id")?.text()?;
+        let Some(listed) = stage.get("special_tokens")?.opt(text)? else {
+            let found = format!("puts {text:?} around a text, which its special_tokens do not list");
+            return Err(at.found(found, "a token of the vocabulary"));
+        };
+        let ids = if texts == 0 { &mut around.front } else { &mut around.back };
+        for id in listed.get("ids")?.items()? {
+            ids.push(id.u32()?);
         }
     }
-    Ok((front, back))
+    if texts != 1 {
+        return Err(stage.get("single")?.found(format!("the text {texts} times"), "the text once"));
+    }
+    Ok(around)
+}
+
+/// The id of a pair such as `["</s>", 2]`.
+fn pair_id(at: &At<'_>) -> Result<u32> {
+    at.items()?.nth(1).ok_or_else(|| at.of_type("a token and its id"))?.u32()
 }

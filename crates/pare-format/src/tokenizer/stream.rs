@@ -2,7 +2,6 @@
 
 use super::Tokenizer;
 use super::table::Style;
-use crate::{FormatError, FormatErrorKind as Kind, Result};
 
 /// Turns ids into text as they come. Bytes that do not yet make a whole character are held back.
 #[derive(Clone, Debug)]
@@ -16,18 +15,16 @@ pub struct Stream<'a> {
 }
 
 impl Tokenizer {
-    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD.
-    ///
-    /// # Errors
-    /// An id without a token.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD; an id without a token, which a model with more rows than tokens can
+    /// produce, becomes nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
         for &id in ids {
-            text.push_str(&stream.push(id)?);
+            text.push_str(&stream.push(id));
         }
         text.push_str(&stream.finish());
-        Ok(text)
+        text
     }
 
     /// A decoder that takes ids one by one.
@@ -37,25 +34,18 @@ impl Tokenizer {
 }
 
 impl Stream<'_> {
-    /// Adds one id and returns the text that is now certain; often empty.
-    ///
-    /// # Errors
-    /// An id without a token.
-    pub fn push(&mut self, id: u32) -> Result<String> {
+    /// Adds one id and returns the text that is now certain; often empty, and always for an id without a token.
+    pub fn push(&mut self, id: u32) -> String {
         let tokenizer = self.tokenizer;
-        let Some(mut bytes) = tokenizer.token(id) else {
-            let found = format!("id {id}");
-            let kind = Kind::Found { found, expected: format!("an id with a token, below {}", tokenizer.vocab_size()) };
-            return Err(FormatError::new(&tokenizer.file, kind).item("ids to decode"));
-        };
+        let Some(mut bytes) = tokenizer.token(id) else { return String::new() };
         if self.skip_special && tokenizer.is_special(id) {
-            return Ok(String::new());
+            return String::new();
         }
         if std::mem::take(&mut self.first) && matches!(tokenizer.table.style, Style::Pieces { strip_space: true, .. }) {
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
         }
         self.held.extend_from_slice(bytes);
-        Ok(self.take(false))
+        self.take(false)
     }
 
     /// Ends the text: what was held back comes out as U+FFFD.

@@ -19,6 +19,8 @@ pub(super) struct Words {
 enum Stage {
     /// Numbers apart from the rest; each digit for itself, or runs of them.
     Digits { each: bool },
+    /// Numbers in groups of three counted from the right, which the pattern for it finds only by looking ahead again and again.
+    DigitsFromRight,
     /// Matches apart from what is between them.
     Split(SysRegex),
 }
@@ -41,7 +43,10 @@ impl Words {
                 "Digits" => Stage::Digits { each: stage.get("individual_digits")?.as_bool()? },
                 "Split" if is(stage, "behavior", "Isolated".into()) => {
                     // Inverted or not, isolated parts are the same.
-                    Stage::Split(SysRegex::new(stage.pointer("/pattern/Regex")?.as_str()?).ok()?)
+                    match stage.pointer("/pattern/Regex")?.as_str()? {
+                        pattern::DIGITS_FROM_RIGHT => Stage::DigitsFromRight,
+                        other => Stage::Split(SysRegex::new(other).ok()?),
+                    }
                 }
                 _ => return None,
             });
@@ -84,6 +89,27 @@ fn split<E>(stages: &[Stage], text: &str, word: &mut dyn FnMut(&str) -> Result<(
                 part(done, start)?;
                 part(start, end)?;
                 done = end;
+            }
+        }
+        Stage::DigitsFromRight => {
+            let mut at = 0;
+            while let Some(from) =
+                text.get(at..).and_then(|rest| rest.find(char::is_numeric)).map(|n| at.saturating_add(n))
+            {
+                let run = text.get(from..).unwrap_or_default();
+                let run = run.get(..run.find(|c: char| !c.is_numeric()).unwrap_or(run.len())).unwrap_or_default();
+                part(done, from)?;
+                let digits: Vec<usize> = run.char_indices().map(|(i, _)| from.saturating_add(i)).collect();
+                let mut start = from;
+                for (i, &end) in digits.iter().enumerate().skip(1) {
+                    if digits.len().saturating_sub(i).is_multiple_of(3) {
+                        part(start, end)?;
+                        start = end;
+                    }
+                }
+                at = from.saturating_add(run.len());
+                part(start, at)?;
+                done = at;
             }
         }
         Stage::Digits { each } => {

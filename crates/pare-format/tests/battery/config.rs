@@ -197,7 +197,7 @@ fn contents() -> Vec<Row> {
             "I06",
             "shard is an LFS pointer",
             lfs,
-            Fails(&["model.safetensors: this is a Git LFS pointer, the weights were not downloaded"]),
+            Fails(&["model.safetensors: this is a Git LFS pointer, the content was not downloaded"]),
         ),
         row(
             "I06",

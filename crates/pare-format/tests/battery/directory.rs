@@ -323,7 +323,7 @@ fn indices() -> Vec<Row> {
             "index is an LFS pointer",
             index("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
             open,
-            Fails(&["index.json: this is a Git LFS pointer, the weights were not downloaded", "git lfs pull"]),
+            Fails(&["index.json: this is a Git LFS pointer, the content was not downloaded", "git lfs pull"]),
         ),
         Row::new(
             "I06",

@@ -2,7 +2,7 @@
 
 mod table;
 
-use super::{Given, Wanted, off_grid, open, window};
+use super::{Given, Wanted, dated, off_grid, open, window};
 use crate::cli::Compare;
 use crate::show;
 use anyhow::Result;
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
     let keeps = keeps(&arguments.keep)?;
     let recipes = recipes(&arguments.recipes)?;
     let texts = &arguments.texts;
-    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
+    let bundle = dated(off_grid(open(&arguments.model, work)?, arguments.off_grid)?, &arguments.texts);
     let folder = &arguments.output;
     refuse_inputs(folder, [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten())?;
     let files = Files::create(folder)?;

@@ -30,6 +30,7 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
         calibration_windows: 32,
         windows: 16,
         seed: 0,
+        date: None,
     };
     // The demo may replace what a demo wrote, and nothing else.
     let output = OutputDir::create(&arguments.output, true)?;

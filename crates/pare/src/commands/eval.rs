@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{Given, Wanted, memory, off_grid, open, sources};
+use super::{Given, Wanted, dated, memory, off_grid, open, sources};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
-    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
+    let bundle = dated(off_grid(open(&arguments.model, work)?, arguments.off_grid)?, &arguments.texts);
     let against = arguments.against.as_deref().map(|name| open(name, work)).transpose()?;
     let reference = against.as_ref().unwrap_or(&bundle);
     if reference.model.architecture.vocab != bundle.model.architecture.vocab {

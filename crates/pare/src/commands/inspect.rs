@@ -1,6 +1,6 @@
 //! `pare inspect`: where the redundancy is.
 
-use super::{Given, Wanted, open};
+use super::{Given, Wanted, dated, open};
 use crate::cli::Inspect;
 use crate::show;
 use anyhow::Result;
@@ -14,7 +14,7 @@ use pare_format::write::{NewFile, refuse_inputs};
 const MOST_PAGE_BYTES: u64 = 4 << 20;
 
 pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
-    let bundle = open(&arguments.model, work)?;
+    let bundle = dated(open(&arguments.model, work)?, &arguments.texts);
     let page = match &arguments.report {
         None => None,
         Some(path) => {

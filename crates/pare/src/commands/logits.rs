@@ -29,7 +29,8 @@ pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
     };
     let mut results = Vec::new();
     for prompt in &prompts {
-        let ids = bundle.prompt(prompt, false)?;
+        let ids = bundle.raw_prompt(prompt, arguments.special)?;
+        bundle.check_length(&ids, 0)?;
         let mut runner = Runner::new(&bundle.model, work.pool);
         let mut caches = [KvCache::new(&bundle.model, ids.len())];
         runner.hidden(&ids, &[Segment { sequence: 0, start: 0, len: ids.len() }], &mut caches, None);

@@ -1,6 +1,6 @@
 //! `pare merge`: two models of one architecture into one, beside both and their plain average.
 
-use super::{Given, Wanted, open, window};
+use super::{Given, Wanted, dated, open, window};
 use crate::cli::Merge;
 use crate::show;
 use anyhow::Result;
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         )
         .into());
     }
-    let (first, second) = (open(&arguments.first, work)?, open(&arguments.second, work)?);
+    let (first, second) = (dated(open(&arguments.first, work)?, &arguments.texts), open(&arguments.second, work)?);
     if let Some(remark) = check(&first, &second, arguments.size)? {
         show::remark(&format!("warning: {remark}"));
     }

@@ -58,6 +58,12 @@ fn off_grid(bundle: Bundle, seed: Option<u64>) -> Result<Bundle> {
     }
 }
 
+/// The model on the day that chat templates are to see, when one is given.
+fn dated(bundle: Bundle, texts: &Texts) -> Bundle {
+    let date = texts.date.unwrap_or(bundle.date);
+    Bundle { date, ..bundle }
+}
+
 /// Which texts a command needs.
 #[derive(Clone, Copy)]
 struct Wanted {

@@ -7,19 +7,21 @@ use anyhow::Result;
 use pare_engine::Error;
 use pare_engine::generate::continue_text;
 use pare_engine::progress::Work;
+use pare_format::chat::Date;
 use pare_model::sample::{Sampler, Sampling};
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     let sampling = sampling(arguments)?;
-    let bundle = open(&arguments.model, work)?;
-    let prompt = bundle.prompt(&arguments.prompt, arguments.chat)?;
+    let mut bundle = open(&arguments.model, work)?;
+    bundle.date = arguments.date.unwrap_or_else(today);
+    let prompt = match arguments.chat {
+        true => bundle.prompt(&arguments.prompt, true)?,
+        false => bundle.raw_prompt(&arguments.prompt, arguments.special)?,
+    };
+    bundle.check_length(&prompt, 1)?;
     let context = bundle.model.architecture.context;
-    if prompt.len() >= context {
-        let message = format!("the prompt has {} tokens, the model's context holds {context}", prompt.len());
-        return Err(Error::Refused(message).into());
-    }
     let model = bundle.model.packed(arguments.weights.pack(), work.pool);
     let mut sampler = Sampler::new(sampling, arguments.seed);
     let limit = arguments.tokens.min(context - prompt.len());
@@ -33,8 +35,7 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
         if arguments.json {
             return true;
         }
-        let shown = stream.push(token).map_err(anyhow::Error::from).and_then(|text| show::print(&text));
-        failed = shown.err();
+        failed = show::print(&stream.push(token)).err();
         failed.is_none()
     })?;
     if let Some(error) = failed {
@@ -49,13 +50,19 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     };
     if arguments.json {
         full();
-        let text = bundle.tokenizer.decode(&written, true)?;
+        let text = bundle.tokenizer.decode(&written, true);
         let figures = json!({ "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds });
         return show::json(&figures);
     }
     show::print(&(stream.finish() + "\n"))?;
     full();
     Ok(())
+}
+
+/// The day, in UTC.
+fn today() -> Date {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Date::of_seconds(since.as_secs())
 }
 
 fn sampling(arguments: &Run) -> Result<Sampling> {

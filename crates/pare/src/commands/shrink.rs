@@ -1,6 +1,6 @@
 //! `pare shrink`: remove, write, verify, report.
 
-use super::{Given, Wanted, memory, off_grid, open, window};
+use super::{Given, Wanted, dated, memory, off_grid, open, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     // Everything that can be refused is refused before the first second of work.
     let recipe = Recipe::find(&arguments.recipe).map_err(Error::from)?;
     let keep = arguments.keep.unwrap_or(recipe.keep);
-    let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
+    let bundle = dated(off_grid(open(&arguments.model, work)?, arguments.off_grid)?, &arguments.texts);
     let write_as = WriteAs::find(&arguments.dtype).unwrap_or(WriteAs::Auto).of(&recipe, &bundle.model);
     check(&bundle, &recipe, keep, write_as)?;
     let texts = &arguments.texts;

@@ -1,6 +1,6 @@
 //! `pare run`.
 
-use crate::model::Tiny;
+use crate::model::{Tiny, tokenizer};
 use crate::program::{LIMIT, collect, pare, real, wait};
 use serde_json::Value;
 use std::fs;
@@ -125,4 +125,41 @@ fn logits_say_what_a_greedy_run_writes() {
     };
     let first = pare(["run", &tiny.name(), "Hello", "-n", "1", "--json"]).json();
     assert_eq!(first["tokens"][0], best(&written[0]["logits"]));
+}
+
+#[test]
+fn prompts_beyond_the_context_are_refused_alike() {
+    let tiny = Tiny::new();
+    let long = "a".repeat(65);
+    let prompts = tiny.write("prompts.txt", &long);
+    let says = ["the prompt has 65 tokens", "context holds 64"];
+    pare(["run", &tiny.name(), &long]).refuses(&says);
+    pare(["logits", &tiny.name(), "--prompts", &prompts, "-o", &tiny.path("out.json")]).refuses(&says);
+}
+
+#[test]
+fn templates_see_the_day_that_is_given() {
+    let tiny = Tiny::new();
+    tiny.write("model/chat_template.jinja", "{{ strftime_now('%d') }}");
+    let tokens = |date: &str| {
+        pare(["run", &tiny.name(), "x", "--chat", "-n", "1", "--json", "--date", date]).json()["tokens"].clone()
+    };
+    // The prompt is the day alone: the same day, the same answer.
+    assert_eq!(tokens("2026-03-09"), tokens("2025-12-09"));
+    pare(["run", &tiny.name(), "x", "--chat", "--date", "2026-02-30"]).refuses(&["--date", "2026-02-30"]);
+    // Without an option it is today.
+    pare(["run", &tiny.name(), "x", "--chat", "-n", "1"]).succeeds();
+}
+
+#[test]
+fn special_tokens_are_text_unless_asked_for() {
+    let tiny = Tiny::new();
+    let mut json = tokenizer(Some("<|im_end|>"));
+    json["added_tokens"][0]["special"] = true.into();
+    tiny.write("model/tokenizer.json", json.to_string());
+    let count = |arguments: &[&str]| {
+        let fixed = ["run", &tiny.name(), "a<|im_end|>", "-n", "1", "--json"];
+        pare([&fixed[..], arguments].concat()).json()["prompt_tokens"].as_u64().unwrap()
+    };
+    assert_eq!((count(&[]), count(&["--special"])), (11, 2));
 }
