@@ -146,9 +146,7 @@ impl Text {
     /// # Errors
     /// As [`Text::from_file`]; fewer than two tokens.
     pub fn whole_file(path: &Path, bundle: &Bundle) -> Result<Self, Error> {
-        let tokenizer = &bundle.tokenizer;
-        let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-        tokens.extend(conversation::tokens(path, tokenizer)?);
+        let tokens = bundle.prompt(&read_plain(path)?, false)?;
         let (found, file) = (tokens.len(), path.display());
         if found < 2 {
             return Err(Error::Text(format!("{file}: {found} token: nothing to predict; give more text")));

@@ -42,7 +42,8 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let written = write_directory(&output, request.bundle, model, WriteAs::Auto, work)?;
     drop(output);
     let peak_memory_bytes = machine::peak_memory();
-    let on_texts = on_texts(&[model], &cut(request.verification, request.context, None)?, work)?;
+    let windows = cut(request.verification, request.context, None)?;
+    let on_texts = on_texts(&[model], &windows, work)?;
     let mut figures = figures(request, &on_texts, 0, model)?;
     // The reference has no divergence from itself.
     (figures.kl_mean, figures.kl_p99, figures.top1_agreement) = (0.0, 0.0, 1.0);
@@ -61,8 +62,8 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let mut as_read = figures.clone();
     let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
     if files.is_some() {
-        let on_text = crate::evaluate::on_text(&[model, &read], &text(request)?, work)?;
-        as_read = self::figures(request, &on_text[..1], &on_text[1..], &read)?;
+        let on_texts = crate::verify::on_texts(&[model, &read], &windows, work)?;
+        as_read = self::figures(request, &on_texts, 1, &read)?;
         (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
     }
     (as_read.bytes, as_read.storage) =

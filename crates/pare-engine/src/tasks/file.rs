@@ -1,6 +1,7 @@
 //! Tasks as lines of JSON.
 
 use crate::Error;
+use crate::text::read_plain;
 use serde_json::Value;
 use std::path::Path;
 
@@ -29,8 +30,6 @@ pub enum Answer {
     Exact(String),
 }
 
-/// Largest file that is read.
-const MOST_BYTES: u64 = 256 << 20;
 /// Choices of one task.
 const MOST_CHOICES: usize = 1000;
 
@@ -41,11 +40,7 @@ const MOST_CHOICES: usize = 1000;
 /// The file cannot be read, is not UTF-8 or has no task; a line is no such object. Names file, line and field.
 pub fn read(path: &Path) -> Result<Vec<Task>, Error> {
     let file = path.display();
-    let bytes = pare_format::map::read(path, MOST_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Error::Text(format!("{file}: byte {at} is not UTF-8; convert the file to UTF-8"))
-    })?;
+    let text = read_plain(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut tasks = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{Given, Wanted, dated, memory, off_grid, open, sources};
+use super::{Given, Wanted, dated, held_out, memory, off_grid, open, sources};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -10,7 +10,7 @@ use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::tasks::{self, Accuracy, Outcome};
-use pare_engine::text::{Named, Text, named};
+use pare_engine::text::{Text, named};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_methods::metric::Estimate;
 use pare_model::model::PackAs;
@@ -37,14 +37,11 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     }
     let tasks = arguments.tasks.as_deref().map(|file| Tasks::read(file, &bundle, against.as_ref())).transpose()?;
     let asked = &arguments.texts;
-    let texts = match (asked.held_out.as_deref().filter(|_| arguments.whole_text), &against) {
-        (Some(file), _) => vec![Named { name: "held-out".to_owned(), text: Text::whole_file(file, reference)? }],
-        // What a model wrote says nothing of that model: without a reference, which writes for all that are compared with it, it is fixed
-        // text.
-        (None, None) if asked.held_out.is_none() => {
-            vec![sources(asked, &[reference]).reference(asked.windows as usize, work)?]
-        }
-        (None, _) => {
+    // What a model wrote says nothing of that model: without a reference, which writes for all that are compared with it, it is fixed text.
+    let texts = match (&asked.held_out, &against) {
+        (Some(file), _) if arguments.whole_text => vec![held_out(asked, Text::whole_file(file, reference)?)],
+        (None, None) => vec![sources(asked, &[reference]).reference(asked.windows as usize, work)?],
+        _ => {
             let given = Given::read(asked, reference, Wanted { calibration: false, verification: true })?;
             given.verification(asked, None, reference, work)?
         }
