@@ -32,9 +32,11 @@ pub mod report;
 pub mod rewriting;
 pub mod shrink;
 pub mod speed;
+pub mod split;
 pub mod tasks;
 pub mod text;
 pub mod verify;
+mod wheel;
 pub mod write;
 
 /// The version that pages and records name.

@@ -14,7 +14,7 @@ use crate::progress::Work;
 use crate::recipe::Recipe;
 use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Sample};
 use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
-use crate::text::Text;
+use crate::text::{Named, Text, named};
 use crate::verify::{Measures, verify};
 use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, family_note, write_directory};
 use crate::{Error, report};
@@ -51,8 +51,8 @@ pub struct Job<'a> {
 
 /// How to measure.
 pub struct Proof<'a> {
-    /// Text that only figures see.
-    pub verification: &'a Text,
+    /// Texts that only figures see, one at least.
+    pub verification: &'a [Named],
     /// Window of the perplexity, in tokens.
     pub context: usize,
     /// Probes per kind; none for 0.
@@ -190,7 +190,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
     let beside = Beside::make(job, made, written, work)?;
     let series = Series { tasks: proof.probes, seed: job.seed };
     let measures = Measures {
-        text: proof.verification,
+        texts: proof.verification,
         context: proof.context,
         probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),
         speed: proof.speed,
@@ -310,7 +310,7 @@ pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(Strin
     vec![
         line("pare", env!("CARGO_PKG_VERSION").to_owned()),
         line("calibration text", calibration.to_owned()),
-        line("verification text", proof.verification.origin.clone()),
+        line("verification text", named(proof.verification)),
         line(
             "perplexity",
             format!(

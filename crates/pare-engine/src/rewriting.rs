@@ -4,6 +4,7 @@ use crate::Error;
 use crate::evaluate::windows;
 use crate::observe::observe;
 use crate::progress::{Silent, Work};
+use crate::split::Split;
 use pare_kernels::elementwise::log_sum_exp;
 use pare_methods::error::MethodError;
 use pare_methods::rewrite::{Calibration, Rewritten, find};
@@ -21,8 +22,6 @@ use std::sync::Arc;
 
 /// Sequences on which divergences are measured: few, because a search measures hundreds of models.
 const DIVERGENCE_SEQUENCES: usize = 4;
-/// Of so many sequences one is for divergences and for nothing else: what was fitted looks too good on its own text.
-const SEQUENCES_PER_DIVERGENCE: usize = 4;
 /// The longest of them, in tokens.
 const DIVERGENCE_TOKENS: usize = 512;
 /// Logits of the original that are held for divergences: half a gigabyte.
@@ -47,12 +46,9 @@ pub fn rewrite(
     work: Work<'_>,
 ) -> Result<Rewritten, Error> {
     let method = (find(name)?.build)(settings, seed)?;
-    if !calibration.iter().any(|sequence| sequence.len() > 1) {
-        return Err(Error::Text("the calibration text has no two tokens in a row; give a longer one".into()));
-    }
     let steps = model.blocks.len() as u64;
     work.progress.begin(&format!("rewriting ({name})"), steps);
-    let mut text = OnText::new(model, calibration, work);
+    let mut text = OnText::new(model, Split::of(calibration)?, work);
     let result = method.rewrite(model, keep, &mut text);
     work.progress.end();
     match (result, text.failure) {
@@ -66,8 +62,8 @@ pub fn rewrite(
 struct OnText<'a> {
     original: &'a Model,
     /// For statistics.
-    sequences: &'a [Vec<u32>],
-    /// For divergences; the same only where there are very few.
+    sequences: Vec<Vec<u32>>,
+    /// For divergences and for nothing else: what was fitted looks too good on its own text.
     windows: Vec<Vec<u32>>,
     work: Work<'a>,
     /// The residual stream behind the first blocks of the model that was observed last.
@@ -86,12 +82,9 @@ struct Behind {
 }
 
 impl<'a> OnText<'a> {
-    fn new(original: &'a Model, sequences: &'a [Vec<u32>], work: Work<'a>) -> Self {
-        let apart = (sequences.len() / SEQUENCES_PER_DIVERGENCE).min(DIVERGENCE_SEQUENCES);
-        let (tested, observed) = sequences.split_at(apart);
-        let windows = Some(cut(tested, original.architecture.vocab)).filter(|windows| !windows.is_empty());
-        let windows = windows.unwrap_or_else(|| cut(sequences, original.architecture.vocab));
-        Self { original, sequences: observed, windows, work, behind: None, reference: None, failure: None }
+    fn new(original: &'a Model, Split { fit, select }: Split, work: Work<'a>) -> Self {
+        let windows = cut(&select, original.architecture.vocab);
+        Self { original, sequences: fit, windows, work, behind: None, reference: None, failure: None }
     }
 
     /// Statistics of `model`. Blocks that the model before this one had too are not run again.
@@ -100,10 +93,10 @@ impl<'a> OnText<'a> {
         // A search changes what stands right in front of the block that it looks at next: what is kept ends before that.
         let passed = first.saturating_sub(1).min(model.blocks.len());
         if passed == 0 {
-            return observe(model, self.sequences, needs, self.silent());
+            return observe(model, &self.sequences, needs, self.silent());
         }
         self.advance(model, passed)?;
-        let Some(behind) = &self.behind else { return observe(model, self.sequences, needs, self.silent()) };
+        let Some(behind) = &self.behind else { return observe(model, &self.sequences, needs, self.silent()) };
         let rest = Model {
             embedding: Arc::clone(&behind.x) as Arc<dyn Weight>,
             blocks: model.blocks[passed..].to_vec(),
@@ -111,7 +104,7 @@ impl<'a> OnText<'a> {
         };
         let moved = |site: Site, by: &dyn Fn(usize) -> usize| Site::new(by(site.block), site.point);
         let needs: BTreeSet<_> = needs.iter().map(|&(site, stat)| (moved(site, &|b| b - passed), stat)).collect();
-        let found = observe(&rest, &numbered(self.sequences), &needs, self.silent())?;
+        let found = observe(&rest, &numbered(&self.sequences), &needs, self.silent())?;
         let mut stats = Stats::new(found.tokens());
         for (site, stat, values) in found.iter() {
             stats.insert(moved(site, &|b| b + passed), stat, values.to_vec());
@@ -132,7 +125,7 @@ impl<'a> OnText<'a> {
             }
         };
         let part = Model { embedding: x, blocks: model.blocks[done..passed].to_vec(), ..model.clone() };
-        let x = Arc::new(Dense(run(&part, &numbered(self.sequences), self.work)?));
+        let x = Arc::new(Dense(run(&part, &numbered(&self.sequences), self.work)?));
         self.behind =
             Some(Behind { embedding: Arc::clone(&model.embedding), blocks: model.blocks[..passed].to_vec(), x });
         Ok(())

@@ -22,9 +22,10 @@ use crate::job::JobDirectory;
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
 use crate::recipe::Recipe;
+use crate::split::Split;
 use crate::{Error, parallel, rewriting};
 use block::Decided;
-use measure::Divergences;
+use measure::{Divergences, Texts};
 use pare_methods::card::Grain;
 use pare_methods::{compensate, encode, rewrite};
 use pare_model::model::Model;
@@ -136,8 +137,19 @@ impl Prepared<'_> {
         self.quotas(&self.flat_scores(), &mut Nothing)
     }
 
-    /// What is decided before the first block is touched.
-    fn decide(&self, model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Decided, Error> {
+    /// Whether a choice is made by measuring: a part of the calibration text is for that alone.
+    fn selects(&self) -> bool {
+        self.cuts.iter().any(|cut| cut.measures)
+    }
+
+    /// What is decided before the first block is touched. Scores are of the text of `request`, choices of `select`.
+    fn decide(
+        &self,
+        model: &Model,
+        request: &Request<'_>,
+        select: &[Vec<u32>],
+        work: Work<'_>,
+    ) -> Result<Decided, Error> {
         let sequential = self.recipe.sequential;
         let blind = !self.recipe.joint && self.cuts.iter().all(prepare::PreparedCut::is_blind);
         if self.cuts.is_empty() {
@@ -154,11 +166,11 @@ impl Prepared<'_> {
             return Ok(Decided { plan: self.plan(model, &quotas, &stats, None, work)?, quotas: None });
         }
         let scores = self.scores(model, &stats, work)?;
-        let mut measured: Box<dyn Measured + '_> = match self.cuts.iter().any(|cut| cut.measures) {
+        let mut measured: Box<dyn Measured + '_> = match self.selects() {
             false => Box::new(Nothing),
             true => {
-                let calibration = request.calibration;
-                Box::new(Divergences::new(self, model, &scores, calibration, request.bias_allowed, work)?)
+                let texts = Texts { fit: request.calibration, select };
+                Box::new(Divergences::new(self, model, &scores, texts, request.bias_allowed, work)?)
             }
         };
         let quotas = self.quotas(&scores, measured.as_mut())?;
@@ -249,7 +261,12 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
     let prepared =
         Prepared::new(model, request.recipe, request.keep, request.seed, whole)?.in_form(request.form, model);
     prepared.check_sizes(model, &prepared.check_shares()?)?;
-    let decided = prepared.decide(model, request, work)?;
+    let split = match prepared.selects() {
+        true => Split::of(request.calibration)?,
+        false => Split { fit: request.calibration.to_vec(), select: Vec::new() },
+    };
+    let request = &Request { calibration: &split.fit, ..*request };
+    let decided = prepared.decide(model, request, &split.select, work)?;
     let mut shrunk = Shrunk {
         model: model.clone(),
         base: model.clone(),

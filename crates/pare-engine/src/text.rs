@@ -1,12 +1,19 @@
-//! Text to calibrate on and text to verify on: written by the model itself, or from a file; never the same.
+//! Text to calibrate on and text to verify on: from a package, written by the model itself, or from a file; never the same.
 
+mod conversation;
+mod packaged;
+mod sources;
+mod written;
+
+pub use packaged::{ENCYCLOPEDIA, PACKAGED, Packaged, SPEECHES};
+pub use sources::{Found, Sources};
+pub use written::{Manner, Openings, SELF_WRITTEN};
+
+use crate::Error;
 use crate::bundle::Bundle;
-use crate::generate::write_sequences;
 use crate::progress::Work;
-use crate::{Error, cache};
 use pare_format::tokenizer::Tokenizer;
-use pare_model::model::{Model, PackAs};
-use pare_model::sample::Sampling;
+use pare_model::model::Model;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -30,6 +37,16 @@ pub enum Purpose {
     Verification,
 }
 
+impl Purpose {
+    /// As it stands in origins and names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calibration => "calibration",
+            Self::Verification => "verification",
+        }
+    }
+}
+
 /// A text as sequences of tokens, with where it is from.
 #[derive(Clone, Debug)]
 pub struct Text {
@@ -39,50 +56,79 @@ pub struct Text {
     pub origin: String,
 }
 
-/// How the model writes: unfiltered but for the far tail, which a small model fills with noise.
-pub const SELF_WRITTEN: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.02 };
+/// A text that figures are measured on, by the name under which they are shown.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// As in `speeches`.
+    pub name: String,
+    /// The text.
+    pub text: Text,
+}
+
+/// What texts are, in one line.
+pub fn named(texts: &[Named]) -> String {
+    match texts {
+        [one] => one.text.origin.clone(),
+        several => {
+            let each: Vec<String> = several.iter().map(|one| format!("{}: {}", one.name, one.text.origin)).collect();
+            each.join("; ")
+        }
+    }
+}
 
 impl Text {
-    /// Text that `model` writes itself, from `first`, cached under the model's fingerprint.
+    /// Text that `model` writes itself, cached under the model's fingerprint. No window shares a run of [`OVERLAP`] tokens with one of
+    /// `apart`: a window that does is replaced by another one. There are fewer windows than asked when the model writes the same again and
+    /// again.
     ///
     /// # Errors
-    /// The user stops it.
+    /// A model that has nothing else to say, the user stops it.
     pub fn self_written(
         model: &Model,
-        first: u32,
+        manner: Manner<'_>,
         amount: Amount,
-        purpose: Purpose,
-        seed: u64,
+        apart: &[&Self],
         work: Work<'_>,
     ) -> Result<Self, Error> {
-        let Amount { sequences, length } = amount;
-        let what = match purpose {
-            Purpose::Calibration => "calibration",
-            Purpose::Verification => "verification",
-        };
-        let origin = format!("{sequences} x {length} tokens written by the model itself ({what} seed {seed})");
-        // The 2 is for the arithmetic: a text written in another is another text.
-        let name = format!("2-{}-{what}-{seed}-{first}-{sequences}x{length}.tokens", fingerprint(model));
-        if let Some(sequences) = read_tokens(&name, amount, model.architecture.vocab) {
-            return Ok(Self { sequences, origin });
+        let Amount { sequences: wanted, length } = amount;
+        let (purpose, seed) = (manner.purpose.name(), manner.seed);
+        let mut sequences: Vec<Vec<u32>> = Vec::new();
+        let mut next = 0;
+        for _ in 0..=REWRITINGS {
+            let missing = wanted - sequences.len();
+            if missing == 0 {
+                break;
+            }
+            sequences.extend(written::windows(model, manner, next..next + missing, length, work)?);
+            next += missing;
+            sequences.retain(|sequence| !apart.iter().any(|other| other.shares_run(sequence)));
         }
-        let stream = seed.wrapping_mul(2).wrapping_add(u64::from(purpose == Purpose::Verification));
-        // A step computes one row per sequence: packed weights are read once for all of them.
-        let packed = model.packed(PackAs::Stored, work.pool);
-        let texts = write_sequences(&packed, first, sequences, length, SELF_WRITTEN, stream, work)?;
-        let bytes: Vec<u8> = texts.iter().flatten().flat_map(|token| token.to_le_bytes()).collect();
-        cache::keep(CACHED, &name, &bytes, work.progress);
-        Ok(Self { sequences: texts, origin })
+        if sequences.is_empty() {
+            return Err(Error::Text(format!(
+                "the model writes the same {purpose} text again and again; give a text (--text, --held-out)"
+            )));
+        }
+        let count = sequences.len();
+        let origin = format!("{count} x {length} tokens written by the model itself ({purpose} seed {seed})");
+        Ok(Self { sequences, origin })
     }
 
-    /// Windows of a text file (`.txt` or anything else as plain text, `.jsonl` with a `text` field), evenly spread over it.
+    /// Whether `sequence` shares a run of [`OVERLAP`] tokens with this text, or is shorter and stands in it.
+    fn shares_run(&self, sequence: &[u32]) -> bool {
+        let run = sequence.len().clamp(1, OVERLAP);
+        let seen: BTreeSet<&[u32]> = sequence.windows(run).collect();
+        self.sequences.iter().flat_map(|own| own.windows(run)).any(|own| seen.contains(own))
+    }
+
+    /// Windows of a text file, evenly spread over it: `.txt` or anything else as plain text, `.jsonl` with a `text` field in each line, or
+    /// with conversations (`messages`, or `conversations` as ShareGPT has them), which the model's chat template renders.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, a line is no JSON object with a text, or it is shorter than one window.
+    /// The file cannot be read, is not UTF-8, a line is no JSON object with a text or a conversation, a conversation for a model without a
+    /// template, or it is shorter than one window.
     pub fn from_file(path: &Path, tokenizer: &Tokenizer, amount: Amount) -> Result<Self, Error> {
-        let text = read_text(path)?;
         let Amount { sequences, length } = amount;
-        let tokens = tokenizer.encode(&text, false)?;
+        let tokens = conversation::tokens(path, tokenizer)?;
         let windows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         if windows.is_empty() {
             let (found, file) = (tokens.len(), path.display());
@@ -100,7 +146,7 @@ impl Text {
     /// # Errors
     /// As [`Text::from_file`]; fewer than two tokens.
     pub fn whole_file(path: &Path, bundle: &Bundle) -> Result<Self, Error> {
-        let tokens = bundle.prompt(&read_text(path)?, false)?;
+        let tokens = bundle.prompt(&read_plain(path)?, false)?;
         let (found, file) = (tokens.len(), path.display());
         if found < 2 {
             return Err(Error::Text(format!("{file}: {found} token: nothing to predict; give more text")));
@@ -129,36 +175,28 @@ impl Text {
     }
 }
 
+/// Folder of the cache that holds texts.
+const CACHED: &str = "text";
+
+/// How often windows that overlap are written again.
+const REWRITINGS: usize = 4;
+
 /// Shared tokens in a row that make two texts overlap: longer than quotations and boilerplate phrases.
 pub const OVERLAP: usize = 48;
 
 /// Largest text file that is read.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 
-/// The text of a `.txt` or `.jsonl` file.
+/// The text of a file, as it is.
 ///
 /// # Errors
-/// As [`Text::from_file`].
-pub fn read_text(path: &Path) -> Result<String, Error> {
-    let file = path.display();
+/// The file cannot be read, or is not UTF-8.
+pub fn read_plain(path: &Path) -> Result<String, Error> {
     let bytes = pare_format::map::read(path, MAX_TEXT_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
+    String::from_utf8(bytes).map_err(|error| {
+        let (file, at) = (path.display(), error.utf8_error().valid_up_to());
         Error::Text(format!("{file}: byte {at} is not UTF-8; convert the file to UTF-8"))
-    })?;
-    if path.extension().is_none_or(|extension| extension != "jsonl") {
-        return Ok(text);
-    }
-    let mut texts = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let at = number + 1;
-        let row: serde_json::Value =
-            serde_json::from_str(line).map_err(|error| Error::Text(format!("{file}: line {at}: {error}")))?;
-        let text = row.get("text").and_then(|text| text.as_str());
-        let text = text.ok_or_else(|| Error::Text(format!("{file}: line {at}: no string field \"text\"")))?;
-        texts.push(text.to_owned());
-    }
-    Ok(texts.join("\n\n"))
+    })
 }
 
 /// A hash of a model: its sizes, every norm, and three rows of every weight. Two models that differ in training differ in it.
@@ -187,20 +225,4 @@ pub fn fingerprint(model: &Model) -> String {
     }
     model.head.iter().for_each(|head| rows(&mut hash, head.weight.as_ref()));
     hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Folder of the cache that holds texts.
-const CACHED: &str = "text";
-
-/// A cached text, when it is whole and fits what is asked; anything else is written anew.
-fn read_tokens(name: &str, amount: Amount, vocab: usize) -> Option<Vec<Vec<u32>>> {
-    let bytes = cache::read(CACHED, name)?;
-    if bytes.len() != amount.sequences * amount.length * 4 {
-        return None;
-    }
-    let tokens: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|raw| u32::from_le_bytes(*raw)).collect();
-    tokens
-        .iter()
-        .all(|&token| (token as usize) < vocab)
-        .then(|| tokens.chunks(amount.length).map(<[u32]>::to_vec).collect())
 }

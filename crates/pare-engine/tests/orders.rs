@@ -10,7 +10,7 @@ use pare_engine::built_in;
 use pare_engine::evaluate::{Window, on_text};
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, Shrunk, shrink};
-use pare_engine::text::{Amount, Purpose, Text};
+use pare_engine::text::{Amount, Manner, Openings, Purpose, Text};
 use pare_format::gguf::Gguf;
 use pare_format::map::MappedFile;
 use pare_kernels::pool::{Pool, default_threads};
@@ -21,6 +21,8 @@ use std::sync::LazyLock;
 struct Bench {
     model: Model,
     calibration: Text,
+    /// The same, and a fifth as much on which choices are made.
+    with_choices: Text,
     /// For Gram matrices, which want more tokens than a matrix has inputs.
     long: Text,
     verification: Text,
@@ -33,11 +35,13 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let pool = Pool::new(default_threads());
     let write = |sequences, purpose| {
         let amount = Amount { sequences, length: 256 };
-        Text::self_written(&model, 1, amount, purpose, 7, work(&pool)).unwrap()
+        let manner = Manner { openings: &Openings::plain(1), purpose, seed: 7 };
+        Text::self_written(&model, manner, amount, &[], work(&pool)).unwrap()
     };
     let long = write(28, Purpose::Calibration);
-    let calibration = Text { sequences: long.sequences[..8].to_vec(), origin: long.origin.clone() };
-    Bench { calibration, long, verification: write(6, Purpose::Verification), model }
+    let first = |count: usize| Text { sequences: long.sequences[..count].to_vec(), origin: long.origin.clone() };
+    let (calibration, with_choices) = (first(8), first(10));
+    Bench { calibration, with_choices, long, verification: write(6, Purpose::Verification), model }
 });
 
 /// What a recipe made, and its divergence and perplexity on the text that it has not seen.
@@ -135,9 +139,13 @@ fn measured_shares_are_no_worse_than_equal_ones() {
         )
     };
     let uniform = made(0.8, &cut("\"uniform\""));
-    let dynamic = made(0.8, &cut("\"dynamic\"\nallocate-with = { levels = 3 }"));
+    let dynamic = made_on(&BENCH.with_choices, 0.8, &cut("\"dynamic\"\nallocate-with = { levels = 3 }"));
     below("dynamic against uniform", dynamic.divergence, uniform.divergence, 0.98);
-    let search = made(0.8, &cut("\"search\"\nallocate-with = { levels = 3, iterations = 3, offspring = 3 }"));
+    let search = made_on(
+        &BENCH.with_choices,
+        0.8,
+        &cut("\"search\"\nallocate-with = { levels = 3, iterations = 3, offspring = 3 }"),
+    );
     // On the calibration text it cannot be worse; on another it may be, by little.
     below("search against dynamic", search.divergence, dynamic.divergence, 1.02);
     let near = parameters(&uniform).max(1) as f64;

@@ -4,7 +4,7 @@ use crate::tiny::{bundle, model_for, sequences, work};
 use pare_engine::prove::{AS_READ, Job, PLAIN_BITS, Proof, prove};
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_engine::report::{Report, Role};
-use pare_engine::text::Text;
+use pare_engine::text::{Named, Text};
 use pare_engine::write::{WriteAs, weight_bytes};
 use pare_format::write::OutputDir;
 use pare_kernels::pool::Pool;
@@ -16,7 +16,8 @@ fn proven(name: &str, folder: &Path, pool: &Pool) -> Report {
     bundle.model = model_for(name);
     let recipe = Recipe::find(name).unwrap();
     let text = |seed| Text { sequences: sequences(6, 40, 96, seed), origin: format!("seed {seed}") };
-    let (calibration, verification) = (text(4), text(5));
+    let named = |name: &str, seed| Named { name: name.to_owned(), text: text(seed) };
+    let (calibration, verification) = (text(4), [named("speeches", 5), named("own text", 6)]);
     let write_as = WriteAs::Auto.of(&recipe, &bundle.model);
     let (bundle, recipe, calibration) = (&bundle, &recipe, &calibration);
     let job = Job { bundle, recipe, keep: recipe.keep, calibration, seed: 3, write_as, resumable: false };
@@ -42,6 +43,13 @@ fn every_recipe_has_its_baselines_and_what_the_user_had_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let report = proven(name, folder.path(), &pool);
         let recipe = Recipe::find(name).unwrap();
+        for figures in &report.figures {
+            let names: Vec<&str> = figures.texts.iter().map(|text| text.name.as_str()).collect();
+            assert_eq!(names, ["speeches", "own text"], "{name}: {}", figures.label);
+            let [first, second] = [&figures.texts[0], &figures.texts[1]];
+            assert_eq!((first.perplexity, first.kl_mean), (figures.perplexity, figures.kl_mean), "{name}");
+            assert!(second.perplexity.is_some() && second.perplexity != first.perplexity, "{name}: {}", figures.label);
+        }
         let labels = |role: Role| -> Vec<&str> {
             report.figures.iter().filter(|figures| figures.role == role).map(|figures| figures.label.as_str()).collect()
         };

@@ -6,7 +6,9 @@ use pare_engine::candidates::Candidates;
 use pare_engine::observe::{Needs, observe};
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_engine::shrink::{Request, Shrunk, shrink};
+use pare_engine::split::Split;
 use pare_kernels::pool::Pool;
+use pare_methods::allocate;
 use pare_methods::card::Grain;
 use pare_methods::error::MethodError;
 use pare_methods::score;
@@ -393,4 +395,43 @@ fn a_weight_that_is_not_a_number_is_named_with_its_place() {
             "{name}: {error}"
         );
     }
+}
+
+/// Shrinks on `fit` and `select`, six and two windows of one length: the share that is held out for choices.
+fn shrunk_on(model: &Model, recipe: &Recipe, fit: u64, select: u64) -> Shrunk {
+    let pool = Pool::new(2);
+    let text = [sequences(6, 24, 128, fit), sequences(2, 24, 128, select)].concat();
+    let split = Split::of(&text).unwrap();
+    assert_eq!((split.fit.len(), split.select.len()), (6, 2));
+    let request =
+        Request { recipe, keep: recipe.keep, calibration: &text, seed: 3, bias_allowed: &|_| true, job: None };
+    shrink(model, &request, work(&pool)).unwrap()
+}
+
+#[test]
+fn what_choices_are_measured_on_is_not_what_scores_and_repairs_see() {
+    let mut checked = Vec::new();
+    for (name, _) in BUILT_IN {
+        let recipe = Recipe::find(name).unwrap();
+        if !recipe.cut.iter().any(|cut| allocate::find(&cut.allocate).unwrap().measures) {
+            continue;
+        }
+        checked.push(*name);
+        if recipe.cut.iter().all(|cut| cut.compensate.is_none()) {
+            // Choices alone: what is measured on decides.
+            let model = five_blocks();
+            let [one, other] = [100, 200].map(|fit| shrunk_on(&model, &recipe, fit, 1));
+            assert!(one.plan == other.plan && weights(&one.model) == weights(&other.model), "{name}");
+            continue;
+        }
+        // With one block nearly every choice is the same: then every number is, and another text for scores and repairs changes some.
+        let mut model = five_blocks();
+        model.blocks.truncate(1);
+        let base = shrunk_on(&model, &recipe, 100, 1);
+        let same = (2..8).map(|select| shrunk_on(&model, &recipe, 100, select)).find(|other| other.plan == base.plan);
+        let same = same.unwrap_or_else(|| panic!("{name}: no two texts choose the same"));
+        assert!(same.repairs == base.repairs && weights(&same.model) == weights(&base.model), "{name}");
+        assert!(shrunk_on(&model, &recipe, 200, 1).repairs != base.repairs, "{name}");
+    }
+    assert_eq!(checked, ["layer-adaptive", "sleb", "slim-measured", "tyr"]);
 }

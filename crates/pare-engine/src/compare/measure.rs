@@ -1,17 +1,20 @@
 //! Making one artefact, reading it back, and measuring it beside the dense model.
 
 use super::cache::{Folder, Key};
-use super::entry::{Cost, Measured, Speed};
+use super::entry::{Cost, Measured, OnOneText, Speed};
 use super::{Request, in_blocks, storage};
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
 use crate::bundle::Bundle;
-use crate::evaluate::{TextFigures, Window, on_text, windows};
+use crate::evaluate::TextFigures;
 use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, facts, packed_as, record};
 use crate::recipe::Recipe;
+use crate::report::OnText;
+use crate::text::named;
+use crate::verify::{cut, of_models, on_texts};
 use crate::write::{Kept, WriteAs, Written, write_directory};
 use crate::{Error, parallel};
 use pare_format::write::OutputDir;
@@ -39,10 +42,12 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let written = write_directory(&output, request.bundle, model, WriteAs::Auto, work)?;
     drop(output);
     let peak_memory_bytes = machine::peak_memory();
-    let on_text = on_text(&[model], &text(request)?, work)?;
-    let mut figures = figures(request, &on_text, &on_text, model)?;
+    let windows = cut(request.verification, request.context, None)?;
+    let on_texts = on_texts(&[model], &windows, work)?;
+    let mut figures = figures(request, &on_texts, 0, model)?;
     // The reference has no divergence from itself.
     (figures.kl_mean, figures.kl_p99, figures.top1_agreement) = (0.0, 0.0, 1.0);
+    figures.texts.iter_mut().for_each(|text| text.kl_mean = 0.0);
     figures.bytes = written.bytes;
     figures.storage = plain(request);
     let packed = model.packed(packed_as(WriteAs::Auto.dtype(model)), work.pool);
@@ -57,8 +62,8 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let mut as_read = figures.clone();
     let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
     if files.is_some() {
-        let on_text = crate::evaluate::on_text(&[model, &read], &text(request)?, work)?;
-        as_read = self::figures(request, &on_text[..1], &on_text[1..], &read)?;
+        let on_texts = crate::verify::on_texts(&[model, &read], &windows, work)?;
+        as_read = self::figures(request, &on_texts, 1, &read)?;
         (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
     }
     (as_read.bytes, as_read.storage) =
@@ -123,8 +128,9 @@ pub(super) fn pared(
     let own_form = !forms.is_empty();
     let pack = if own_form { PackAs::Stored } else { packed_as(dtype) };
     let packed = result.model.packed(pack, work.pool);
-    let on_text = on_text(&[dense, if own_form { &packed } else { &result.model }], &text(request)?, work)?;
-    let mut figures = figures(request, &on_text[..1], &on_text[1..], &result.model)?;
+    let models = [dense, if own_form { &packed } else { &result.model }];
+    let on_texts = on_texts(&models, &cut(request.verification, request.context, None)?, work)?;
+    let mut figures = figures(request, &on_texts, 1, &result.model)?;
     (figures.bytes, figures.kept) = (bytes, kept);
     figures.storage = if own_form { forms } else { plain(request) };
     figures.probes = probes(request, &packed, work)?;
@@ -194,37 +200,32 @@ fn plain(request: &Request<'_>) -> String {
     WriteAs::Auto.dtype(&request.bundle.model).name().to_lowercase()
 }
 
-/// The windows of the held-out text.
-fn text<'a>(request: &Request<'a>) -> Result<Vec<Window<'a>>, Error> {
-    let sequences = &request.verification.sequences;
-    let cut: Vec<Window<'_>> = sequences.iter().flat_map(|sequence| windows(sequence, request.context)).collect();
-    if cut.is_empty() {
-        return Err(Error::Text(format!("{}: too short to measure on", request.verification.origin)));
-    }
-    Ok(cut)
-}
-
-/// What text and sizes say; the rest is filled in by the caller.
+/// What texts and sizes say of the model at `index` of those that were measured; the rest is filled in by the caller.
 fn figures(
     request: &Request<'_>,
-    reference: &[TextFigures],
-    own: &[TextFigures],
+    on_texts: &[Vec<TextFigures>],
+    index: usize,
     model: &Model,
 ) -> Result<Measured, Error> {
-    let empty = || Error::Text(format!("{}: no token to predict", request.verification.origin));
-    let value = |figures: &[TextFigures]| figures.first().and_then(|figures| figures.perplexity.value());
-    let (perplexity, before) = value(own).zip(value(reference)).ok_or_else(empty)?;
-    let divergence = own.first().map(|figures| &figures.divergence);
+    let empty = || Error::Text(format!("{}: no token to predict", named(request.verification)));
+    let said = of_models(request.verification, on_texts).nth(index).unwrap_or_default();
     let nats = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let kl_mean = nats(divergence.and_then(|divergence| divergence.mean()));
+    let text = |text: &OnText| {
+        let (perplexity, perplexity_ratio) = text.perplexity.zip(text.perplexity_ratio)?;
+        Some(OnOneText { name: text.name.clone(), perplexity, perplexity_ratio, kl_mean: nats(text.kl_mean) })
+    };
+    let texts: Vec<OnOneText> = said.iter().map(text).collect::<Option<_>>().ok_or_else(empty)?;
+    let (first, of_first) = texts.first().zip(said.first()).ok_or_else(empty)?;
+    let (perplexity, perplexity_ratio, kl_mean) = (first.perplexity, first.perplexity_ratio, first.kl_mean);
     // Among numbers that are none the first is the most likely of both: that is no agreement.
-    let agreement = divergence.and_then(|divergence| divergence.agreement()).filter(|_| !kl_mean.is_nan());
+    let agreement = of_first.top1_agreement.filter(|_| !kl_mean.is_nan());
     Ok(Measured {
         perplexity,
-        perplexity_ratio: perplexity / before,
+        perplexity_ratio,
         kl_mean,
-        kl_p99: nats(divergence.and_then(|divergence| divergence.percentile(0.99))),
+        kl_p99: nats(of_first.kl_p99),
         top1_agreement: nats(agreement),
+        texts,
         probes: Default::default(),
         kept: 1.0,
         parameters: model.parameters().total,

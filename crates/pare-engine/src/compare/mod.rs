@@ -11,7 +11,7 @@ mod run;
 mod steps;
 
 pub use cache::check_folder;
-pub use entry::{Comparison, Cost, Entry, Fronts, Measured, Outcome, Speed};
+pub use entry::{Comparison, Cost, Entry, Fronts, Measured, OnOneText, Outcome, Speed};
 pub use front::{Point, front};
 pub use run::run;
 
@@ -22,7 +22,7 @@ use crate::Error;
 use crate::as_read::AsRead;
 use crate::bundle::Bundle;
 use crate::recipe::{BUILT_IN, Recipe};
-use crate::text::Text;
+use crate::text::{Named, Text};
 use crate::write::WriteAs;
 use std::path::Path;
 
@@ -44,8 +44,8 @@ pub struct Request<'a> {
     pub keeps: &'a [f64],
     /// Text that methods see.
     pub calibration: &'a Text,
-    /// Text that only figures see.
-    pub verification: &'a Text,
+    /// Texts that only figures see, one at least.
+    pub verification: &'a [Named],
     /// Window of the perplexity, in tokens.
     pub context: usize,
     /// Tasks per probe; none are run for 0.

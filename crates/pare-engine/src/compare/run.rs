@@ -8,7 +8,7 @@ use super::{AS_READ, BASELINES, DENSE, Done, Request, in_blocks, measure, storag
 use crate::progress::Work;
 use crate::prove::{about_as_read, check, facts};
 use crate::recipe::Recipe;
-use crate::text::fingerprint;
+use crate::text::{Named, fingerprint, named};
 use crate::write::WriteAs;
 use crate::{Error, is_bad_file};
 use pare_format::{FormatError, FormatErrorKind};
@@ -94,6 +94,8 @@ struct Run<'a> {
 
 fn shared(request: &Request<'_>, threads: usize) -> Value {
     let model = &request.bundle.model;
+    let text = |named: &Named| json!({ "name": named.name, "tokens": tokens(&named.text.sequences) });
+    let texts: Vec<Value> = request.verification.iter().map(text).collect();
     // Speeds depend on the number of threads; nothing else does.
     let speed = [measure::PROMPT, measure::DECODED, measure::ROUNDS, threads];
     json!({
@@ -101,7 +103,7 @@ fn shared(request: &Request<'_>, threads: usize) -> Value {
         "bytes": request.bundle.bytes,
         "dtype": WriteAs::Auto.dtype(model).name(),
         "calibration": tokens(&request.calibration.sequences),
-        "verification": tokens(&request.verification.sequences),
+        "verification": texts,
         "seed": request.seed,
         "context": request.context,
         "probes": request.probes,
@@ -256,7 +258,7 @@ fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
     vec![
         line("pare", env!("CARGO_PKG_VERSION").to_owned()),
         line("calibration text", request.calibration.origin.clone()),
-        line("held-out text", request.verification.origin.clone()),
+        line("held-out text", named(request.verification)),
         line(
             "perplexity",
             format!(

@@ -4,8 +4,8 @@ use super::number::{count, duration, megabytes, percent, significant, times};
 use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
-use super::{Figures, Role};
-use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, Outcome};
+use super::{Figures, OnText, Role};
+use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, OnOneText, Outcome};
 use askama::Template;
 
 #[derive(Template)]
@@ -200,6 +200,7 @@ fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
         kl_mean: pared(measured.kl_mean),
         kl_p99: pared(measured.kl_p99),
         top1_agreement: pared(measured.top1_agreement),
+        texts: on_texts(role, measured),
         parameters: measured.parameters,
         bytes: Some(measured.bytes),
         prefill_tok_s: None,
@@ -209,6 +210,19 @@ fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
     }
 }
 
+fn on_texts(role: Role, measured: &Measured) -> Vec<OnText> {
+    let pared = |value: f64| (role != Role::Dense).then_some(value);
+    let text = |text: &OnOneText| OnText {
+        name: text.name.clone(),
+        perplexity: Some(text.perplexity),
+        perplexity_ratio: pared(text.perplexity_ratio),
+        kl_mean: pared(text.kl_mean),
+        kl_p99: None,
+        top1_agreement: None,
+    };
+    measured.texts.iter().map(text).collect()
+}
+
 /// The comparison with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
 fn visible_comparison(comparison: &Comparison) -> Comparison {
     let Comparison { pare, model, keeps, dense, as_read, entries, fronts, conditions, notes } = comparison;
@@ -216,6 +230,7 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
     let figures = |measured: &Measured| Measured {
         storage: visible(&measured.storage),
         probes: measured.probes.iter().map(|(name, &share)| (visible(name), share)).collect(),
+        texts: measured.texts.iter().map(|text| OnOneText { name: visible(&text.name), ..text.clone() }).collect(),
         ..measured.clone()
     };
     let entry = |entry: &Entry| {

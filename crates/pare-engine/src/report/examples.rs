@@ -13,6 +13,7 @@ fn figures(label: &str, role: Role) -> Figures {
         kl_mean: None,
         kl_p99: None,
         top1_agreement: None,
+        texts: Vec::new(),
         parameters: 134_515_008,
         bytes: Some(98_362_432),
         prefill_tok_s: Some(410.0),

@@ -169,7 +169,7 @@ pub struct Figures {
     pub label: String,
     /// What it is.
     pub role: Role,
-    /// Natural-log perplexity on the verification text.
+    /// Natural-log perplexity on the first of the verification texts.
     pub perplexity: Option<f64>,
     /// Perplexity over that of the dense model.
     pub perplexity_ratio: Option<f64>,
@@ -179,6 +179,8 @@ pub struct Figures {
     pub kl_p99: Option<f64>,
     /// Share of positions with the same most likely token.
     pub top1_agreement: Option<f64>,
+    /// The same figures on every verification text, the first included.
+    pub texts: Vec<OnText>,
     /// Stored numbers, tied head once.
     pub parameters: u64,
     /// Bytes of the files that were written, or were read.
@@ -191,6 +193,23 @@ pub struct Figures {
     pub peak_memory_bytes: Option<u64>,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,
+}
+
+/// What one text says of one model. What was not measured is none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnText {
+    /// The text, as in `speeches`.
+    pub name: String,
+    /// Natural-log perplexity.
+    pub perplexity: Option<f64>,
+    /// Perplexity over that of the dense model.
+    pub perplexity_ratio: Option<f64>,
+    /// Mean KL divergence from the dense model, nats.
+    pub kl_mean: Option<f64>,
+    /// 99th percentile of the same.
+    pub kl_p99: Option<f64>,
+    /// Share of positions with the same most likely token.
+    pub top1_agreement: Option<f64>,
 }
 
 /// One prompt continued by several models.

@@ -1,7 +1,7 @@
 //! Figures and probes of all models as tables.
 
 use super::number::{MISSING, count, megabytes, percent, significant, times};
-use super::{Figures, Role};
+use super::{Figures, OnText, Role};
 use std::collections::BTreeSet;
 
 /// Accuracy of a guess among four answers.
@@ -70,12 +70,16 @@ fn whole(value: f64) -> String {
     count(value as u64)
 }
 
-const QUANTITIES: [Quantity; 10] = [
+/// Of the first text.
+const ON_TEXT: [Quantity; 5] = [
     quantity(("Perplexity", ""), Better::Lower, |figures| figures.perplexity, |value| significant(value, 4)),
     quantity(("Ratio", ""), Better::Lower, |figures| figures.perplexity_ratio, times),
     quantity(("KL mean", "nats"), Better::Lower, |figures| figures.kl_mean, three_digits),
     quantity(("KL p99", "nats"), Better::Lower, |figures| figures.kl_p99, three_digits),
     quantity(("Same top-1", ""), Better::Higher, |figures| figures.top1_agreement, percent),
+];
+
+const OF_MODEL: [Quantity; 5] = [
     quantity(("Parameters", ""), Better::Lower, |figures| Some(figures.parameters as f64), whole),
     quantity(("Bytes", ""), Better::Lower, |figures| figures.bytes.map(|bytes| bytes as f64), megabytes),
     quantity(("Decode", "tokens/s"), Better::Higher, |figures| figures.decode_tok_s, three_digits),
@@ -141,17 +145,39 @@ pub(super) fn figures(figures: &[Figures]) -> Table {
             cells: Vec::new(),
         })
         .collect();
-    for quantity in &QUANTITIES {
-        let values: Vec<Option<f64>> = figures.iter().map(quantity.value).collect();
+    let names: Vec<&str> =
+        figures.first().map_or(Vec::new(), |first| first.texts.iter().map(|text| &*text.name).collect());
+    let mut add = |quantity: &Quantity, of: Option<&str>, values: &[Option<f64>]| {
         if values.iter().all(Option::is_none) {
             unmeasured.push(quantity.title);
-            continue;
+            return;
         }
         let arrow = if quantity.better == Better::Lower { "↓" } else { "↑" };
-        columns.push(Column { title: quantity.title.to_owned(), unit: quantity.unit, arrow });
-        for (row, cell) in rows.iter_mut().zip(cells(figures, quantity.better, quantity.show, &values)) {
+        let title = of.map_or_else(|| quantity.title.to_owned(), |text| format!("{}, {text}", quantity.title));
+        columns.push(Column { title, unit: quantity.unit, arrow });
+        for (row, cell) in rows.iter_mut().zip(cells(figures, quantity.better, quantity.show, values)) {
             row.cells.push(cell);
         }
+    };
+    let several = names.len() > 1;
+    for quantity in &ON_TEXT {
+        add(
+            quantity,
+            names.first().copied().filter(|_| several),
+            &figures.iter().map(quantity.value).collect::<Vec<_>>(),
+        );
+    }
+    // Of the other texts what tells them apart.
+    for (index, name) in names.iter().enumerate().skip(1) {
+        let on = |value: fn(&OnText) -> Option<f64>| -> Vec<Option<f64>> {
+            figures.iter().map(|figures| figures.texts.get(index).and_then(value)).collect()
+        };
+        let [perplexity, _, divergence, ..] = &ON_TEXT;
+        add(perplexity, Some(name), &on(|text| text.perplexity));
+        add(divergence, Some(name), &on(|text| text.kl_mean));
+    }
+    for quantity in &OF_MODEL {
+        add(quantity, None, &figures.iter().map(quantity.value).collect::<Vec<_>>());
     }
     let marked = rows.iter().any(|row| row.cells.iter().any(|cell| cell.best));
     // With one model there is nothing that its divergence could be measured from.
@@ -269,6 +295,35 @@ mod tests {
         assert_eq!(table.unmeasured, "KL p99");
         assert!(table.columns.iter().all(|column| column.title != "KL p99"));
         assert!(table.rows.iter().all(|row| row.cells.len() == table.columns.len()));
+    }
+
+    #[test]
+    fn several_texts_stand_side_by_side_under_their_names() {
+        let mut report = shrunk();
+        let plain = figures(&report.figures);
+        for (index, figures) in report.figures.iter_mut().enumerate() {
+            let text = |name: &str, nats: f64| OnText {
+                name: name.to_owned(),
+                perplexity: Some(20.0),
+                perplexity_ratio: None,
+                kl_mean: (index > 0).then_some(nats * index as f64),
+                kl_p99: None,
+                top1_agreement: None,
+            };
+            figures.texts = vec![text("speeches", 0.5), text("own text", 0.25)];
+        }
+        let table = figures(&report.figures);
+        assert_eq!(column(&table, "KL mean, own text")[1..], [("0.250".to_owned(), true), ("0.500".to_owned(), false)]);
+        assert_eq!(column(&table, "Perplexity, own text")[0].0, "20.00");
+        assert_eq!(
+            column(&table, "Perplexity, speeches"),
+            column(&plain, "Perplexity"),
+            "the first text's are the figures"
+        );
+        assert!(table.rows.iter().all(|row| row.cells.len() == table.columns.len()));
+        // One text needs no name.
+        report.figures.iter_mut().for_each(|figures| figures.texts.truncate(1));
+        assert_eq!(column(&figures(&report.figures), "Perplexity"), column(&plain, "Perplexity"));
     }
 
     #[test]

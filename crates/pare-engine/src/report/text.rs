@@ -2,7 +2,7 @@
 //!
 //! Escaping `<`, `&` and quotes is left to the templates.
 
-use super::{Figures, ModelFacts, RecipeFacts, Report, Sample};
+use super::{Figures, ModelFacts, OnText, RecipeFacts, Report, Sample};
 
 /// Names of the ASCII control characters. Unicode has pictures of them, but few machines have a font that draws those.
 const CONTROL: [&str; 32] = [
@@ -99,6 +99,7 @@ fn visible_figures(figures: &Figures) -> Figures {
         kl_mean,
         kl_p99,
         top1_agreement,
+        ref texts,
         parameters,
         bytes,
         prefill_tok_s,
@@ -106,6 +107,7 @@ fn visible_figures(figures: &Figures) -> Figures {
         peak_memory_bytes,
         ref probes,
     } = figures;
+    let texts = texts.iter().map(|text| OnText { name: visible(&text.name), ..text.clone() }).collect();
     Figures {
         label: visible(label),
         role,
@@ -114,6 +116,7 @@ fn visible_figures(figures: &Figures) -> Figures {
         kl_mean,
         kl_p99,
         top1_agreement,
+        texts,
         parameters,
         bytes,
         prefill_tok_s,

@@ -1,6 +1,6 @@
 //! Distortion curves: how far the answers move when more and more of one block leaves, and nothing else does.
 
-use super::measure::Divergences;
+use super::measure::{Divergences, Texts};
 use super::prepare::Prepared;
 use super::quotas::Measured;
 use super::{Scores, all_weights};
@@ -9,6 +9,7 @@ use crate::observe::{Needs, observe};
 use crate::progress::Work;
 use crate::recipe::{Cut, Recipe};
 use crate::report::{BlockCurve, CurvePoint};
+use crate::split::Split;
 use pare_methods::card::Grain;
 use pare_methods::select::Compare;
 use pare_model::model::Model;
@@ -18,8 +19,6 @@ pub const LEVELS: [f64; 4] = [0.1, 0.25, 0.5, 1.0];
 
 /// Score that says which channels leave first.
 const SCORE: &str = "wanda";
-/// Sequences that are measured on at most.
-const MEASURED: usize = 8;
 /// Sequences that the score is observed on at most.
 const SCORED: usize = 8;
 
@@ -30,12 +29,12 @@ const BLOCK: usize = 2;
 
 /// The curve of every block: mean divergences of the whole model on at most 1024 tokens of `calibration`, for the channels of each block
 /// removed at `levels` (shares, 0..=1), and for the block dropped. Nothing is repaired. What is measured on is not what the channels are
-/// scored on, where there are two sequences.
+/// scored on, see [`Split`].
 ///
 /// Costs one pass of these tokens through the blocks from the changed one on, and through the head, for each level of each block.
 ///
 /// # Errors
-/// Activations that are not finite; the user stops it.
+/// Activations that are not finite; a text too short to be split; the user stops it.
 pub fn curve(
     model: &Model,
     calibration: &[Vec<u32>],
@@ -44,10 +43,11 @@ pub fn curve(
 ) -> Result<Vec<BlockCurve>, Error> {
     let recipe = single_removals();
     let prepared = Prepared::new(model, &recipe, 1.0, 0, all_weights(model))?;
-    let (measured, scored) = calibration.split_at((calibration.len() / 2).min(MEASURED));
-    let measured = if measured.is_empty() { scored } else { measured };
-    let scores = prepared.channel_scores(model, &scored[..scored.len().min(SCORED)], work)?;
-    let mut divergences = Divergences::new(&prepared, model, &scores, measured, &|_| false, work)?;
+    let Split { fit, select } = Split::of(calibration)?;
+    let fit = &fit[..fit.len().min(SCORED)];
+    let scores = prepared.channel_scores(model, fit, work)?;
+    let texts = Texts { fit, select: &select };
+    let mut divergences = Divergences::new(&prepared, model, &scores, texts, &|_| false, work)?;
     let whole: Vec<Vec<usize>> =
         prepared.cuts.iter().map(|cut| cut.candidates.iter().map(|group| group.units).collect()).collect();
     let mut without = |cut: usize, group: usize, quota: usize| {

@@ -1,4 +1,4 @@
-//! What quotas do to the model's answers: the cut and repaired model against the whole one, on a little calibration text.
+//! What quotas do to the model's answers: the cut and repaired model against the whole one, on a little text that no repair saw.
 
 use super::block::{Decided, Done};
 use super::prepare::Prepared;
@@ -28,35 +28,32 @@ const ROWS: usize = 64;
 /// Quotas of all groups of one block: what decides the block's variant.
 type Choice = Vec<(usize, usize, usize)>;
 
-/// Measures quotas.
-pub(super) struct Divergences<'a> {
-    prepared: &'a Prepared<'a>,
-    model: &'a Model,
-    scores: &'a [Scores],
-    bias_allowed: &'a dyn Fn(Projection) -> bool,
+/// Calibration text in two parts that share no token, see [`crate::split::Split`].
+#[derive(Clone, Copy)]
+pub(super) struct Texts<'a> {
+    /// What repairs see.
+    pub(super) fit: &'a [Vec<u32>],
+    /// What is measured on.
+    pub(super) select: &'a [Vec<u32>],
+}
+
+/// A text that has passed the whole model.
+struct Passed<'a> {
     states: States<'a>,
     /// The stream of the whole model before each block, and after the last.
     streams: Vec<Vec<f32>>,
-    reference: Vec<f32>,
-    variants: BTreeMap<(usize, Choice), Block>,
-    variant_bytes: usize,
-    work: Work<'a>,
 }
 
-impl<'a> Divergences<'a> {
-    /// Runs the whole model on a part of `calibration`.
-    pub(super) fn new(
-        prepared: &'a Prepared<'a>,
-        model: &'a Model,
-        scores: &'a [Scores],
-        calibration: &[Vec<u32>],
-        bias_allowed: &'a dyn Fn(Projection) -> bool,
-        work: Work<'a>,
-    ) -> Result<Self, Error> {
+impl<'a> Passed<'a> {
+    /// A part of `text`: short windows, no more tokens than their logits have room.
+    fn new(model: &'a Model, text: &[Vec<u32>], work: Work<'_>) -> Result<Self, Error> {
         let fitting = REFERENCE_BYTES / 4 / model.architecture.vocab.max(1);
-        let windows: Vec<Vec<u32>> = calibration
-            .iter()
-            .map(|sequence| sequence[..sequence.len().min(WINDOW)].to_vec())
+        // The first window of every sequence, then the second of every one, and so on.
+        let longest = text.iter().map(Vec::len).max().unwrap_or(0);
+        let windows: Vec<Vec<u32>> = (0..longest.div_ceil(WINDOW))
+            .flat_map(|place| text.iter().filter_map(move |sequence| sequence.chunks(WINDOW).nth(place)))
+            .filter(|window| window.len() > 1)
+            .map(<[u32]>::to_vec)
             .take(TOKENS.min(fitting).div_ceil(WINDOW).max(1))
             .collect();
         let mut states = States::embed(model, &windows);
@@ -65,9 +62,46 @@ impl<'a> Divergences<'a> {
             states.pass(index, block, work)?;
             streams.push(states.stream().to_vec());
         }
-        let reference = logits_of(model, states.stream(), work.pool);
+        Ok(Self { states, streams })
+    }
+
+    /// The states before block `index`.
+    fn before(&mut self, index: usize) -> &mut States<'a> {
+        self.states.replace(&self.streams[index]);
+        &mut self.states
+    }
+}
+
+/// Measures quotas.
+pub(super) struct Divergences<'a> {
+    prepared: &'a Prepared<'a>,
+    model: &'a Model,
+    scores: &'a [Scores],
+    bias_allowed: &'a dyn Fn(Projection) -> bool,
+    /// What repairs see.
+    fit: Passed<'a>,
+    /// What is measured on.
+    select: Passed<'a>,
+    reference: Vec<f32>,
+    variants: BTreeMap<(usize, Choice), Block>,
+    variant_bytes: usize,
+    work: Work<'a>,
+}
+
+impl<'a> Divergences<'a> {
+    /// Runs the whole model on a part of both texts.
+    pub(super) fn new(
+        prepared: &'a Prepared<'a>,
+        model: &'a Model,
+        scores: &'a [Scores],
+        texts: Texts<'_>,
+        bias_allowed: &'a dyn Fn(Projection) -> bool,
+        work: Work<'a>,
+    ) -> Result<Self, Error> {
+        let (fit, select) = (Passed::new(model, texts.fit, work)?, Passed::new(model, texts.select, work)?);
+        let reference = logits_of(model, select.states.stream(), work.pool);
         let variants = BTreeMap::new();
-        Ok(Self { prepared, model, scores, bias_allowed, states, streams, reference, variants, variant_bytes: 0, work })
+        Ok(Self { prepared, model, scores, bias_allowed, fit, select, reference, variants, variant_bytes: 0, work })
     }
 
     /// Drops the blocks that were kept for the next question.
@@ -86,11 +120,10 @@ impl<'a> Divergences<'a> {
             let (cut, scores) = (&self.prepared.cuts[cut], &self.scores[cut][group]);
             plan.edits.extend(cut.candidates[group].edit(cut.cut, scores, quota, &self.model.blocks[index])?);
         }
-        self.states.replace(&self.streams[index]);
+        let states = Some(self.fit.before(index));
         let decided = Decided { plan, quotas: None };
         let original = (index, &self.model.blocks[index]);
-        let done: Done =
-            self.prepared.finish_cuts(original, &decided, Some(&mut self.states), self.bias_allowed, self.work)?;
+        let done: Done = self.prepared.finish_cuts(original, &decided, states, self.bias_allowed, self.work)?;
         let bytes: usize = done.block.linears().map(|(_, linear)| linear.weight.bytes()).sum();
         if self.variant_bytes + bytes <= VARIANT_BYTES {
             self.variant_bytes += bytes;
@@ -116,13 +149,13 @@ impl Measured for Divergences<'_> {
             .iter()
             .map(|(&index, choice)| Ok((index, self.variant(index, choice)?)))
             .collect::<Result<_, Error>>()?;
-        self.states.replace(&self.streams[first]);
+        let states = self.select.before(first);
         for (index, block) in self.model.blocks.iter().enumerate().skip(first) {
-            self.states.pass(index, blocks.get(&index).unwrap_or(block), self.work)?;
+            states.pass(index, blocks.get(&index).unwrap_or(block), self.work)?;
         }
         let (width, vocab) = (self.model.architecture.hidden, self.model.architecture.vocab);
         let mut divergence = Divergence::default();
-        let rows = self.states.stream().chunks(ROWS * width);
+        let rows = states.stream().chunks(ROWS * width);
         for (rows, reference) in rows.zip(self.reference.chunks(ROWS * vocab)) {
             let logits = logits_of(self.model, rows, self.work.pool);
             for (reference, logits) in reference.chunks_exact(vocab).zip(logits.chunks_exact(vocab)) {

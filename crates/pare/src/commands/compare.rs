@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
     let files = Files::create(folder)?;
     let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: true })?;
     refuse_not_finite(&bundle, work)?;
-    let calibration = given.calibration(texts, &bundle, work)?;
+    let calibration = given.calibration(texts, &[&bundle], work)?;
     let verification = given.verification(texts, Some(&calibration), &bundle, work)?;
     let request = Request {
         bundle: &bundle,

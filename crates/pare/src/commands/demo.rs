@@ -2,7 +2,7 @@
 
 use super::inspect::table;
 use super::shrink::carry_out;
-use super::{calibration, open, verification, window};
+use super::{Given, open, window};
 use crate::cli::{Demo, Texts};
 use crate::show;
 use anyhow::Result;
@@ -22,7 +22,15 @@ const RECIPE: &str = "slim";
 pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let start = Instant::now();
     let step = |text: &str| show::remark(&format!("[{:>4.0} s] {text}", start.elapsed().as_secs_f64()));
-    let texts = Texts { text: None, held_out: None, context: 512, calibration_windows: 32, windows: 16, seed: 0 };
+    let texts = Texts {
+        text: None,
+        held_out: None,
+        own_text: false,
+        context: 512,
+        calibration_windows: 32,
+        windows: 16,
+        seed: 0,
+    };
     // The demo may replace what a demo wrote, and nothing else.
     let output = OutputDir::create(&arguments.output, true)?;
 
@@ -31,9 +39,10 @@ pub(crate) fn run(arguments: &Demo, work: Work<'_>) -> Result<()> {
     let recipe = Recipe::find(RECIPE).map_err(Error::from)?;
     let write_as = WriteAs::Auto.of(&recipe, &bundle.model);
     output.require_room(bytes_to_write(&bundle.model, &recipe, recipe.keep, write_as, true))?;
-    step("the model writes the text that it is calibrated on, and other text that it is measured on");
-    let calibration = calibration(&texts, &bundle, work)?;
-    let verification = verification(&texts, Some(&calibration), &bundle, work)?;
+    step("fetching text, and letting the model write some: to calibrate on, and other text to measure on");
+    let mut given = Given::default();
+    let calibration = given.calibration(&texts, &[&bundle], work)?;
+    let verification = given.verification(&texts, Some(&calibration), &bundle, work)?;
     step("looking for redundancy");
     let found = inspect(&bundle.model, &calibration.sequences[..8.min(calibration.sequences.len())], work)?;
     if !arguments.json {

@@ -1,6 +1,6 @@
 //! `pare eval`: figures of a model, alone or against another.
 
-use super::{memory, off_grid, open, verification};
+use super::{Given, Wanted, held_out, memory, off_grid, open, sources};
 use crate::cli::Eval;
 use crate::show;
 use anyhow::Result;
@@ -10,7 +10,7 @@ use pare_engine::probe::Series;
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::tasks::{self, Accuracy, Outcome};
-use pare_engine::text::Text;
+use pare_engine::text::{Text, named};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_methods::metric::Estimate;
 use pare_model::model::PackAs;
@@ -36,10 +36,15 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         return Err(Error::Refused(message).into());
     }
     let tasks = arguments.tasks.as_deref().map(|file| Tasks::read(file, &bundle, against.as_ref())).transpose()?;
-    // The reference writes the text: the same text for every model that is compared with it.
-    let text = match &arguments.texts.held_out {
-        Some(file) if arguments.whole_text => Text::whole_file(file, reference)?,
-        _ => verification(&arguments.texts, None, reference, work)?,
+    let asked = &arguments.texts;
+    // What a model wrote says nothing of that model: without a reference, which writes for all that are compared with it, it is fixed text.
+    let texts = match (&asked.held_out, &against) {
+        (Some(file), _) if arguments.whole_text => vec![held_out(asked, Text::whole_file(file, reference)?)],
+        (None, None) => vec![sources(asked, &[reference]).reference(asked.windows as usize, work)?],
+        _ => {
+            let given = Given::read(asked, reference, Wanted { calibration: false, verification: true })?;
+            given.verification(asked, None, reference, work)?
+        }
     };
     let mut entries = Vec::new();
     if let Some(against) = &against {
@@ -65,7 +70,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
     let pack = arguments.weights.pack();
     let measures =
-        Measures { text: &text, context, stride, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
+        Measures { texts: &texts, context, stride, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
     let mut figures = verify(&entries, &measures, work)?;
     // Memory is measured in a process of its own, which runs what is stored.
     if !arguments.no_speed && pack == PackAs::Stored {
@@ -82,7 +87,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
         if let Some(stride) = stride {
             value["stride"] = json!(stride);
         }
-        value["text"] = json!(text.origin);
+        value["text"] = json!(named(&texts));
         if let Some(answered) = &answered {
             value["tasks"] = answered.json()?;
         }
@@ -91,7 +96,7 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let windows = stride.map_or("without overlap".to_owned(), |stride| format!("every {stride} tokens"));
     let how = format!(
         "perplexity: windows of {context} tokens {windows}, natural-log mean over predicted tokens; {}\n",
-        text.origin
+        named(&texts)
     );
     let answered = answered.map_or(String::new(), |answered| answered.table());
     show::print(&(show::figures(&figures) + &answered + &how))

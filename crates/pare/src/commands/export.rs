@@ -9,7 +9,8 @@ use pare_engine::export::mixed::{self, Losses, Manner, Types};
 use pare_engine::export::{Export, Target, Written};
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
-use pare_engine::text::Text;
+use pare_engine::split::Split;
+use pare_engine::text::{Named, Text, named};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{NewFile, refuse_inputs};
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         let file = NewFile::create(path, arguments.force)?;
         refuse_not_finite(&bundle, work)?;
         let wanted = Wanted { calibration: true, verification: false };
-        let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &bundle, work)?;
+        let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &[&bundle], work)?;
         quantise(bundle, &types, &text, file, work)?
     } else {
         let export = Export::plan(&bundle, target)?;
@@ -106,12 +107,16 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     let measures = output.is_some() && !arguments.no_verify;
     let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: measures })?;
     refuse_not_finite(&bundle, work)?;
-    let text = given.calibration(texts, &bundle, work)?;
+    let text = given.calibration(texts, &[&bundle], work)?;
     let held_out = match measures {
         true => Some(given.verification(texts, Some(&text), &bundle, work)?),
         false => None,
     };
-    let losses = Losses::measure(&bundle.model, &text, work)?;
+    // Types are chosen on one part of the text, codes on the other.
+    let Split { fit, select } = Split::of(&text.sequences)?;
+    let part = |sequences| Text { sequences, origin: text.origin.clone() };
+    let losses = Losses::measure(&bundle.model, &part(select), work)?;
+    let text = part(fit);
     let Some(choice) = losses.choose(&bundle.model, range, budget) else {
         return Err(refused(format!("--bytes {bytes}: no choice of types fits; please report this")));
     };
@@ -120,8 +125,10 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     let written = quantise(bundle, &choice.types, &text, file, work)?;
     let Some(held_out) = held_out else { return report(arguments, path, &written, None, choice.nats) };
     let measured = measured(path, &reference, &held_out, context, work)?;
-    report(arguments, path, &written, Some((measured, &held_out)), choice.nats)?;
-    Ok(mixed::compare(path, choice.nats, measured, &held_out.origin)?)
+    report(arguments, path, &written, Some((&measured[..], &held_out[..])), choice.nats)?;
+    // The last text is the user's own, or of the kind that losses were measured on.
+    let Some((last, nats)) = held_out.last().zip(measured.last()) else { return Ok(()) };
+    Ok(mixed::compare(path, choice.nats, *nats, &last.text.origin)?)
 }
 
 /// The file with these types; what is written of a matrix are the very codes that were chosen.
@@ -130,15 +137,14 @@ fn quantise(bundle: Bundle, types: &Types, text: &Text, file: NewFile, work: Wor
     Ok(Export::as_stored(&bundle)?.write(file, work)?)
 }
 
-/// The divergence of the file from the model that it was made of, in nats: the file is read back.
-fn measured(path: &Path, reference: &Model, text: &Text, context: usize, work: Work<'_>) -> Result<f64> {
+/// The divergence of the file from the model that it was made of on each text, in nats: the file is read back.
+fn measured(path: &Path, reference: &Model, texts: &[Named], context: usize, work: Work<'_>) -> Result<Vec<f64>> {
     let written = Bundle::open(&path.display().to_string(), work)?;
     let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false, speed_only: false };
     let entries = [entry("dense", Role::Dense, reference), entry("written", Role::Result, &written.model)];
-    Ok(verify(&entries, &Measures::of_text(text, context), work)?
-        .get(1)
-        .and_then(|figures| figures.kl_mean)
-        .unwrap_or(f64::NAN))
+    let figures = verify(&entries, &Measures::of_text(texts, context), work)?;
+    let texts = figures.get(1).map_or(&[][..], |figures| &figures.texts);
+    Ok(texts.iter().map(|text| text.kl_mean.unwrap_or(f64::NAN)).collect())
 }
 
 /// The choice as arguments for llama-quantize.
@@ -151,19 +157,24 @@ fn report(
     arguments: &Arguments,
     path: &Path,
     written: &Written,
-    measured: Option<(f64, &Text)>,
+    measured: Option<(&[f64], &[Named])>,
     predicted: f64,
 ) -> Result<()> {
     if arguments.json {
         let mut value = serde_json::to_value(written)?;
         value["predicted_kl"] = json!(predicted);
-        value["measured_kl"] = json!(measured.map(|(nats, _)| nats));
-        value["held_out"] = json!(measured.map(|(_, text)| &text.origin));
+        value["measured_kl"] = json!(measured.and_then(|(nats, _)| nats.last()));
+        let each = measured.map(|(nats, texts)| -> Vec<serde_json::Value> {
+            texts.iter().zip(nats).map(|(text, nats)| json!({ "name": text.name, "measured_kl": nats })).collect()
+        });
+        value["texts"] = json!(each);
+        value["held_out"] = json!(measured.map(|(_, texts)| named(texts)));
         return show::json(&value);
     }
     let loss = match measured {
-        Some((nats, text)) => {
-            format!("mean divergence, nats: {predicted:.4} predicted, {nats:.4} measured on {}\n", text.origin)
+        Some((nats, texts)) => {
+            let each = nats.iter().zip(texts).map(|(nats, text)| format!("{nats:.4} measured on {}", text.text.origin));
+            format!("mean divergence, nats: {predicted:.4} predicted, {}\n", each.collect::<Vec<_>>().join(", "))
         }
         None if predicted == 0.0 => String::new(),
         None => format!("mean divergence, nats: {predicted:.4} predicted, not measured\n"),

@@ -1,6 +1,6 @@
 //! `pare inspect`: where the redundancy is.
 
-use super::{calibration, open};
+use super::{Given, Wanted, open};
 use crate::cli::Inspect;
 use crate::show;
 use anyhow::Result;
@@ -24,7 +24,8 @@ pub(crate) fn run(arguments: &Inspect, work: Work<'_>) -> Result<()> {
             Some(page)
         }
     };
-    let text = calibration(&arguments.texts, &bundle, work)?;
+    let mut given = Given::read(&arguments.texts, &bundle, Wanted { calibration: true, verification: false })?;
+    let text = given.calibration(&arguments.texts, &[&bundle], work)?;
     let found = inspect(&bundle.model, &text.sequences, work)?;
     let curves = match arguments.curve {
         true => curve(&bundle.model, &text.sequences, &LEVELS, work)?,

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
     }
     let prompts: Vec<String> = match &arguments.prompts {
         Some(file) => {
-            pare_engine::text::read_text(file)?.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+            pare_engine::text::read_plain(file)?.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
         }
         None => PROMPTS.map(str::to_owned).to_vec(),
     };
@@ -52,7 +52,7 @@ struct Windows {
 /// Log-probabilities of every token at many positions: too many numbers for JSON.
 fn windows(bundle: &Bundle, file: &Path, mut out: NewFile, work: Work<'_>) -> Result<()> {
     let refused = |why: String| anyhow::Error::from(Error::Refused(format!("{}: {why}", file.display())));
-    let text = pare_engine::text::read_text(file)?;
+    let text = pare_engine::text::read_plain(file)?;
     let asked: Windows = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
     let architecture = &bundle.model.architecture;
     for (index, ids) in asked.windows.iter().enumerate() {

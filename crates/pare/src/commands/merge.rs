@@ -1,6 +1,6 @@
 //! `pare merge`: two models of one architecture into one, beside both and their plain average.
 
-use super::{Given, Wanted, open, text, window};
+use super::{Given, Wanted, open, window};
 use crate::cli::Merge;
 use crate::show;
 use anyhow::Result;
@@ -9,7 +9,8 @@ use pare_engine::bundle::Bundle;
 use pare_engine::merging::{Joined, Request, check, merge};
 use pare_engine::progress::Work;
 use pare_engine::report::{Figures, Role};
-use pare_engine::text::{Amount, Purpose, Text, fingerprint};
+use pare_engine::split::Split;
+use pare_engine::text::{Named, Text, fingerprint, named};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::write::{WriteAs, write_directory};
 use pare_engine::{Error, refuse_not_finite};
@@ -51,13 +52,14 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
     let output = OutputDir::create(&arguments.output, arguments.force)?;
     output.require_room((first.model.parameters().total as f64 * arguments.size * 4.0) as u64)?;
 
-    let calibrated = methods.iter().any(|method| !method.card.needs.is_empty());
+    let chooses = methods.len() > 1;
+    let calibrated = chooses || methods.iter().any(|method| !method.card.needs.is_empty());
     let wanted = Wanted { calibration: calibrated, verification: !arguments.no_verify };
     let mut given = Given::read(texts, &first, wanted)?;
     refuse_not_finite(&first, work)?;
     refuse_not_finite(&second, work)?;
     let calibration = match (given.calibration.take(), wanted.calibration) {
-        (None, true) => Some(written_by_both(arguments, &first, &second, work)?),
+        (None, true) => Some(given.calibration(texts, &[&first, &second], work)?),
         (given, _) => given,
     };
     let held_out = match wanted.verification {
@@ -65,9 +67,14 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         false => None,
     };
     let sequences = calibration.as_ref().map_or(&[][..], |text| &text.sequences);
+    // What wins is chosen on a part of the text that no method saw, and figures are of a third text.
+    let (fit, select) = match chooses {
+        true => Split::of(sequences).map(|split| (split.fit, split.select))?,
+        false => (sequences.to_vec(), Vec::new()),
+    };
     let mut merges = Vec::with_capacity(methods.len());
     for &method in &methods {
-        let request = Request { method, settings: &settings, size: arguments.size, calibration: sequences };
+        let request = Request { method, settings: &settings, size: arguments.size, calibration: &fit };
         let mut joined = merge(&first.model, &second.model, &request, work)?;
         // What is compared is what will be written.
         if let Some(form) = write_as.form(&first.model) {
@@ -75,9 +82,12 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         }
         merges.push((method.card.name, joined));
     }
-    let best = match &held_out {
-        Some(text) if merges.len() > 1 => lowest(&merges, text, window(texts, &first), work)?,
-        _ => 0,
+    let best = match chooses {
+        true => {
+            let text = Text { sequences: select, origin: "the part of the calibration text for choices".to_owned() };
+            lowest(&merges, &[Named { name: "choices".to_owned(), text }], window(texts, &first), work)?
+        }
+        false => 0,
     };
     let (method, joined) = merges.swap_remove(best);
     let written = write_directory(&output, &first, &joined.model, write_as, work)?;
@@ -94,7 +104,7 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
         "size": arguments.size,
         "seed": texts.seed,
         "calibration": calibration.as_ref().map(|text| &text.origin),
-        "held_out": held_out.as_ref().map(|text| &text.origin),
+        "held_out": held_out.as_deref().map(named),
         "dtype": if write_as.is_own() { write_as.name() } else { write_as.dtype(&first.model).name() },
         "weight_bytes": written.bytes,
         "blocks": joined.blocks,
@@ -119,7 +129,7 @@ pub(crate) fn run(arguments: &Merge, work: Work<'_>) -> Result<()> {
 }
 
 /// Which of the merges has the lowest perplexity on the text; of equal ones the first.
-fn lowest(merges: &[(&'static str, Joined)], text: &Text, context: usize, work: Work<'_>) -> Result<usize> {
+fn lowest(merges: &[(&'static str, Joined)], text: &[Named], context: usize, work: Work<'_>) -> Result<usize> {
     let entries: Vec<Entry<'_>> = merges
         .iter()
         .map(|(label, joined)| Entry {
@@ -170,30 +180,13 @@ fn verdict(figures: &[Figures], asked: bool) -> Option<String> {
     Some(said)
 }
 
-/// What both models write themselves, half each.
-fn written_by_both(arguments: &Merge, first: &Bundle, second: &Bundle, work: Work<'_>) -> Result<Text> {
-    let texts = &arguments.texts;
-    let windows = texts.calibration_windows as usize;
-    let of = |bundle: &Bundle, sequences: usize| {
-        let amount = Amount { sequences, length: window(texts, bundle) };
-        text(None, Purpose::Calibration, amount, texts.seed, bundle, work)
-    };
-    if windows < 2 {
-        return of(first, windows);
-    }
-    let (mut own, other) = (of(first, windows.div_ceil(2))?, of(second, windows / 2)?);
-    own.sequences.extend(other.sequences);
-    own.origin = format!("{} ({}); {} ({})", own.origin, first.name, other.origin, second.name);
-    Ok(own)
-}
-
 /// Both models, the merges that were not written, the average always among them, and what was written, on the same text.
 fn figures(
     arguments: &Merge,
     [first, second]: [&Bundle; 2],
     others: &[(&'static str, Joined)],
     (method, output): (&str, &OutputDir),
-    text: &Text,
+    held_out: &[Named],
     work: Work<'_>,
 ) -> Result<Vec<Figures>> {
     let result = Bundle::open(&output.temporary().display().to_string(), work)?;
@@ -216,7 +209,7 @@ fn figures(
         .into_iter()
         .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false, speed_only: false })
         .collect();
-    Ok(verify(&entries, &Measures::of_text(text, window(&arguments.texts, first)), work)?)
+    Ok(verify(&entries, &Measures::of_text(held_out, window(&arguments.texts, first)), work)?)
 }
 
 /// What was matched and what was left of the error, in one line; nothing for a method that looks at no text.

@@ -19,7 +19,7 @@ use crate::show;
 use anyhow::Result;
 use pare_engine::bundle::Bundle;
 use pare_engine::progress::Work;
-use pare_engine::text::{Amount, Purpose, Text};
+use pare_engine::text::{Amount, Found, Named, Sources, Text};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -58,22 +58,6 @@ fn off_grid(bundle: Bundle, seed: Option<u64>) -> Result<Bundle> {
     }
 }
 
-/// The text to calibrate on.
-fn calibration(texts: &Texts, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
-    let amount = Amount { sequences: texts.calibration_windows as usize, length: window(texts, bundle) };
-    text(texts.text.as_deref(), Purpose::Calibration, amount, texts.seed, bundle, work)
-}
-
-/// The text to verify on, which must not overlap with `calibration`.
-fn verification(texts: &Texts, calibration: Option<&Text>, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
-    let amount = Amount { sequences: texts.windows as usize, length: window(texts, bundle) };
-    let text = text(texts.held_out.as_deref(), Purpose::Verification, amount, texts.seed, bundle, work)?;
-    if let Some(calibration) = calibration {
-        calibration.refuse_overlap(&text, &bundle.tokenizer)?;
-    }
-    Ok(text)
-}
-
 /// Which texts a command needs.
 #[derive(Clone, Copy)]
 struct Wanted {
@@ -82,6 +66,7 @@ struct Wanted {
 }
 
 /// The texts that are files, read first: what is wrong with them is said before the model writes any.
+#[derive(Default)]
 struct Given {
     calibration: Option<Text>,
     held_out: Option<Text>,
@@ -96,22 +81,56 @@ impl Given {
         };
         let calibration = read(&texts.text, texts.calibration_windows, wanted.calibration)?;
         let held_out = read(&texts.held_out, texts.windows, wanted.verification)?;
+        if let (Some(calibration), Some(held_out)) = (&calibration, &held_out) {
+            calibration.refuse_overlap(held_out, &bundle.tokenizer)?;
+        }
         Ok(Self { calibration, held_out })
     }
 
-    /// The text to calibrate on, written by the model when none was given.
-    fn calibration(&mut self, texts: &Texts, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
-        self.calibration.take().map_or_else(|| calibration(texts, bundle, work), Ok)
+    /// The text to calibrate on; when none was given, one that is apart from the one to verify on.
+    fn calibration(&mut self, texts: &Texts, authors: &[&Bundle], work: Work<'_>) -> Result<Text> {
+        if let Some(text) = self.calibration.take() {
+            return Ok(text);
+        }
+        let apart: Vec<&Text> = self.held_out.iter().collect();
+        let windows = texts.calibration_windows as usize;
+        Ok(told(sources(texts, authors).calibration(windows, &apart, work)?))
     }
 
-    /// The text to verify on, which must not overlap with `calibration`, written by the model when none was given.
-    fn verification(self, texts: &Texts, calibration: Option<&Text>, bundle: &Bundle, work: Work<'_>) -> Result<Text> {
-        let Some(text) = self.held_out else { return verification(texts, calibration, bundle, work) };
-        if let Some(calibration) = calibration {
-            calibration.refuse_overlap(&text, &bundle.tokenizer)?;
+    /// The texts to verify on; when none was given, some that are apart from `calibration`.
+    fn verification(
+        self,
+        texts: &Texts,
+        calibration: Option<&Text>,
+        bundle: &Bundle,
+        work: Work<'_>,
+    ) -> Result<Vec<Named>> {
+        if let Some(text) = self.held_out {
+            return Ok(vec![held_out(texts, text)]);
         }
-        Ok(text)
+        let apart: Vec<&Text> = calibration.into_iter().collect();
+        Ok(told(sources(texts, &[bundle]).verification(texts.windows as usize, &apart, work)?))
     }
+}
+
+/// A text of the user, by the name of its file.
+fn held_out(texts: &Texts, text: Text) -> Named {
+    let file = texts.held_out.as_deref().and_then(Path::file_name).unwrap_or_default();
+    Named { name: file.to_string_lossy().into_owned(), text }
+}
+
+/// What is read and written where the user gives no text.
+fn sources<'a>(texts: &Texts, authors: &'a [&'a Bundle]) -> Sources<'a> {
+    let length = authors.iter().map(|author| window(texts, author)).min().unwrap_or(texts.context as usize);
+    Sources { authors, length, seed: texts.seed, own_alone: texts.own_text }
+}
+
+/// A text, once its notes were passed on.
+fn told<T>(found: Found<T>) -> T {
+    for note in &found.notes {
+        show::remark(&format!("note: {note}"));
+    }
+    found.found
 }
 
 /// Tokens per window: what was asked with `--context`, or the model's whole context when that is shorter: then with a note, given once.
@@ -126,18 +145,4 @@ fn window(texts: &Texts, bundle: &Bundle) -> usize {
         });
     }
     (context as usize).min(most)
-}
-
-fn text(
-    file: Option<&Path>,
-    purpose: Purpose,
-    amount: Amount,
-    seed: u64,
-    bundle: &Bundle,
-    work: Work<'_>,
-) -> Result<Text> {
-    Ok(match file {
-        Some(file) => Text::from_file(file, &bundle.tokenizer, amount)?,
-        None => Text::self_written(&bundle.model, bundle.first_token(), amount, purpose, seed, work)?,
-    })
 }

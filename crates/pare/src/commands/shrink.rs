@@ -9,7 +9,7 @@ use pare_engine::progress::Work;
 use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record, size_note};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::Report;
-use pare_engine::text::Text;
+use pare_engine::text::Named;
 use pare_engine::write::{WriteAs, other_family};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     let wanted = Wanted { calibration: true, verification: !arguments.no_verify };
     let mut given = Given::read(texts, &bundle, wanted)?;
     refuse_not_finite(&bundle, work)?;
-    let calibration = given.calibration(texts, &bundle, work)?;
+    let calibration = given.calibration(texts, &[&bundle], work)?;
     let verification = match arguments.no_verify {
         true => None,
         false => Some(given.verification(texts, Some(&calibration), &bundle, work)?),
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         resumable: true,
     };
     let context = window(texts, &bundle);
-    let report = carry_out(&job, output, verification.as_ref(), context, work)?;
+    let report = carry_out(&job, output, verification.as_deref(), context, work)?;
     match (&report, arguments.json) {
         (Some(report), true) => show::json(&serde_json::to_value(report)?),
         (None, true) => show::json(&json!({ "written": arguments.output })),
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
 pub(crate) fn carry_out(
     job: &Job<'_>,
     output: OutputDir,
-    verification: Option<&Text>,
+    verification: Option<&[Named]>,
     context: usize,
     work: Work<'_>,
 ) -> Result<Option<Report>> {

@@ -41,7 +41,8 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
 
 #[test]
 fn help_names_every_command_and_option() {
-    const TEXTS: [&str; 6] = ["--text", "--held-out", "--context", "--calibration-windows", "--windows", "--seed"];
+    const TEXTS: [&str; 7] =
+        ["--text", "--held-out", "--own-text", "--context", "--calibration-windows", "--windows", "--seed"];
     let help = pare(["--help"]).succeeds();
     let rows: &[(&str, &[&str])] = &[
         ("demo", &["--output", "--json"]),

@@ -20,6 +20,7 @@ const KEYS: [&str; 15] = [
     "probes",
     "role",
     "text",
+    "texts",
     "top1_agreement",
 ];
 const PROBES: [&str; 8] = [
@@ -80,6 +81,45 @@ fn alone_it_has_the_same_keys_and_no_divergence() {
         "{table}"
     );
     assert!(!table.contains("tok/s") && !table.contains("probe add") && !table.contains("KL mean"), "{table}");
+}
+
+#[test]
+fn a_model_is_never_measured_on_text_that_it_wrote_itself() {
+    let tiny = Tiny::new();
+    let (model, cache) = (tiny.name(), tiny.path("cache"));
+    let eval = |more: &[&str]| {
+        let fixed = ["eval", &model, "--probes", "0", "--no-speed", "--windows", "2", "--context", "32"];
+        let nowhere = pare([&fixed[..], more].concat()).env("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
+        nowhere.env("PARE_CACHE", &cache)
+    };
+    eval(&["--own-text"]).refuses(&["no text to measure on", "--held-out FILE", "--against MODEL"]);
+    // Nothing can be fetched.
+    eval(&[]).env("PARE_PYTHON", "no-such-python").refuses(&["no-such-python", "speeches", "--held-out FILE"]);
+    // Another model writes for both; what cannot be fetched is said.
+    let ended = eval(&["--against", &model, "--json"]).env("PARE_PYTHON", "no-such-python").run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("note: without the packaged text speeches"), "{ended:?}");
+    let figures: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(figures["texts"][0]["name"], "own text");
+    assert_eq!(figures["texts"][0]["perplexity"], figures["perplexity"]);
+}
+
+#[test]
+fn conversations_are_held_out_text() {
+    let tiny = Tiny::new();
+    let row = |index: usize| {
+        let said = [("user", format!("what is {index} plus 1?")), ("assistant", format!("it is {}.", index + 1))];
+        json!({ "messages": said.map(|(role, content)| json!({ "role": role, "content": content })) }).to_string()
+    };
+    let text = tiny.write("chat.jsonl", (0..40).map(row).collect::<Vec<_>>().join("\n"));
+    let model = tiny.name();
+    let eval = || pare(["eval", &model, "--held-out", &text, "--probes", "0", "--no-speed", "--json"]);
+    eval().refuses(&["chat.jsonl", "no chat template"]);
+    let template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}";
+    tiny.write("model/tokenizer_config.json", json!({ "chat_template": template }).to_string());
+    let figures = eval().json();
+    assert!(figures["perplexity"].as_f64().is_some_and(f64::is_finite), "{figures}");
+    assert_eq!(figures["texts"][0]["name"], "chat.jsonl");
 }
 
 #[test]

@@ -78,7 +78,18 @@ fn an_interrupted_shrink_leaves_the_old_directory() {
     pare(["shrink", &model, "--recipe", "slim", "-o", &output, "--text", &a, "--no-verify"]).succeeds();
     let before = contents(Path::new(&output));
     // The text of so many windows takes minutes.
-    let long = ["shrink", &model, "--recipe", "wanda", "-o", &output, "--force", "--calibration-windows", "100000"];
+    let long = [
+        "shrink",
+        &model,
+        "--recipe",
+        "wanda",
+        "-o",
+        &output,
+        "--force",
+        "--calibration-windows",
+        "100000",
+        "--own-text",
+    ];
     let mut child = pare(long).env("PARE_CACHE", &cache).start();
     let partial = || names(tiny.folder()).iter().any(|name| name.contains("partial"));
     let start = Instant::now();
@@ -100,8 +111,8 @@ fn real_inspect_stops_when_asked() {
     let many = ["inspect", "smollm2-135m", "--calibration-windows", "3000", "--seed", "4711", "--report", &report];
     // While it writes text, and, with a text that is given, while it observes.
     let file = tiny.path("long.txt");
-    for (more, seconds) in [(&[][..], 4), (&["--text", &file], 8)] {
-        if !more.is_empty() {
+    for (more, seconds) in [(&["--own-text"][..], 4), (&["--text", &file], 8)] {
+        if more.len() > 1 {
             fs::write(&file, story(60_000, 3)).unwrap();
         }
         let mut child = real([&many[..], more].concat()).start();

@@ -173,7 +173,8 @@ fn a_proof_differs_between_runs_in_its_times_alone() {
 fn a_model_that_writes_its_own_texts_needs_none() {
     let tiny = Tiny::new();
     let (model, output, cache) = (tiny.name(), tiny.path("out"), tiny.path("cache"));
-    let fixed = ["shrink", &model, "--recipe", "slim", "-o", &output, "--json", "--force", "--context", "48"];
+    let fixed =
+        ["shrink", &model, "--recipe", "slim", "-o", &output, "--json", "--force", "--context", "48", "--own-text"];
     let proof = || pare([&fixed[..], &["--calibration-windows", "40"]].concat()).env("PARE_CACHE", &cache);
     let mut first = proof().json();
     assert!(
@@ -200,7 +201,7 @@ fn uneven_recipes_say_before_the_work_who_can_run_the_result() {
     let tiny = Tiny::new();
     let (model, output) = (tiny.name(), tiny.path("out"));
     for recipe in recipes() {
-        let ended = pare(["shrink", &model, "--recipe", &recipe, "-o", &output]).run();
+        let ended = pare(["shrink", &model, "--recipe", &recipe, "-o", &output, "--own-text"]).run();
         assert_eq!(ended.code, Some(1), "{recipe}: {ended:?}");
         let first = ended.stderr.lines().next().unwrap();
         let noted = first.starts_with("note: ") && first.contains("only pare will be able to run the result");

@@ -29,11 +29,8 @@ pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
     let mut entries: Vec<(&Entry, &Measured)> =
         comparison.entries.iter().filter_map(|entry| Some((entry, entry.measured()?))).collect();
     entries.sort_by(|a, b| order(*a, *b, sort));
-    let mut rows = vec![
-        HEAD.map(str::to_owned).to_vec(),
-        row(AS_READ, None, &comparison.as_read),
-        row(DENSE, None, &comparison.dense),
-    ];
+    let mut rows =
+        vec![head(&comparison.dense), row(AS_READ, None, &comparison.as_read), row(DENSE, None, &comparison.dense)];
     rows.extend(entries.iter().map(|(entry, figures)| row(&entry.recipe, Some(entry.keep), figures)));
     let mut text = show::table(&rows);
     for (what, front) in [("bytes", &comparison.fronts.bytes), ("speed", &comparison.fronts.speed)] {
@@ -56,6 +53,23 @@ pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
     text
 }
 
+/// Column before which the other texts stand.
+const AFTER_TEXT: usize = 8;
+
+fn head(dense: &Measured) -> Vec<String> {
+    let mut head = HEAD.map(str::to_owned).to_vec();
+    let others = dense
+        .texts
+        .iter()
+        .skip(1)
+        .flat_map(|text| [format!("perplexity, {}", text.name), format!("KL mean, {}", text.name)]);
+    head.splice(AFTER_TEXT..AFTER_TEXT, others);
+    if let Some(first) = dense.texts.first().filter(|_| dense.texts.len() > 1) {
+        head[3] = format!("{}, {}", head[3], first.name);
+    }
+    head
+}
+
 /// By the figure that was asked for; without one by keep, largest first, then by divergence. Names decide the rest.
 fn order(a: (&Entry, &Measured), b: (&Entry, &Measured), sort: Option<Sort>) -> Ordering {
     let speed = |figures: &Measured| figures.speed.map_or(f64::NEG_INFINITY, |speed| speed.over_dense.median);
@@ -74,7 +88,7 @@ fn row(label: &str, keep: Option<f64>, figures: &Measured) -> Vec<String> {
     let percent = |value: f64| format!("{:.1}%", 100.0 * value);
     let probe = |generated: bool| figures.mean_probe(generated).map_or("-".to_owned(), percent);
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    vec![
+    let mut row = vec![
         label.to_owned(),
         keep.map_or("-".to_owned(), |keep| keep.to_string()),
         if keep.is_some() { format!("{:.3}", figures.kept) } else { "-".to_owned() },
@@ -91,7 +105,13 @@ fn row(label: &str, keep: Option<f64>, figures: &Measured) -> Vec<String> {
         if label == DENSE { "-".to_owned() } else { optional(figures.speed.map(|speed| speed.over_dense.median), 3) },
         if keep.is_some() { number(figures.cost.shrink_seconds, 1) } else { "-".to_owned() },
         figures.cost.peak_memory_bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", megabytes(bytes))),
-    ]
+    ];
+    let others = figures.texts.iter().skip(1).flat_map(|text| {
+        let kl = if keep.is_some() { number(text.kl_mean, 4) } else { "-".to_owned() };
+        [number(text.perplexity, 2), kl]
+    });
+    row.splice(AFTER_TEXT..AFTER_TEXT, others);
+    row
 }
 
 /// Few digits where the number is large: perplexities of ruined models have many.
