@@ -101,11 +101,16 @@ pub fn encode(tasks: &[Task], bundle: &Bundle) -> Result<Vec<Encoded>, Error> {
                 }
                 Err(refused(format!("{tokens} tokens with the answer; the context of {} holds {context}", bundle.name)))
             };
+            let starts = |given: usize| match given {
+                0 => Err(refused(format!("the tokenizer of {} makes no token of the prompt", bundle.name))),
+                _ => Ok(()),
+            };
             let asked = match &task.answer {
                 Answer::Choice { choices, right } => {
                     let mut continuations = Vec::with_capacity(choices.len());
                     for choice in choices {
                         let one = continuation(&task.prompt, choice, bundle)?;
+                        starts(one.given)?;
                         if one.tokens.len() <= one.given {
                             return Err(refused(format!("the choice {choice:?} adds no token to the prompt")));
                         }
@@ -117,6 +122,7 @@ pub fn encode(tasks: &[Task], bundle: &Bundle) -> Result<Vec<Encoded>, Error> {
                 }
                 Answer::Exact(answer) => {
                     let Continuation { mut tokens, given } = continuation(&task.prompt, answer, bundle)?;
+                    starts(given)?;
                     let limit = tokens.len().saturating_sub(given) + MORE_TOKENS;
                     tokens.truncate(given);
                     fits(given + limit)?;
@@ -134,13 +140,11 @@ fn continuation(prompt: &str, text: &str, bundle: &Bundle) -> Result<Continuatio
     let gap = &prompt[trimmed.len()..];
     let has_gap = trimmed.is_empty() || !gap.is_empty() || text.starts_with(char::is_whitespace);
     let space = if has_gap { "" } else { " " };
-    let begin = if trimmed.is_empty() { vec![bundle.first_token()] } else { bundle.prompt(trimmed, false)? };
-    let tokens = if trimmed.is_empty() {
-        [&begin[..], &bundle.tokenizer.encode(&format!("{gap}{text}"), false)?].concat()
-    } else {
-        bundle.prompt(&format!("{trimmed}{gap}{space}{text}"), false)?
-    };
-    Ok(Continuation { tokens, given: begin.len() })
+    let front = &bundle.tokenizer.specials().front;
+    let begin = if front.is_empty() && trimmed.is_empty() { vec![bundle.first_token()] } else { front.clone() };
+    let encode = |text: &str| Ok::<_, Error>([&begin[..], &bundle.tokenizer.encode(text, false)?].concat());
+    let tokens = encode(&format!("{trimmed}{gap}{space}{text}"))?;
+    Ok(Continuation { tokens, given: encode(trimmed)?.len() })
 }
 
 /// Lets a model answer. `bundle` is that of the tasks' tokens: its end tokens end an answer.
