@@ -12,6 +12,7 @@ pub mod compare;
 mod error;
 pub mod evaluate;
 pub mod export;
+pub mod fingerprint;
 mod finite;
 pub mod generate;
 pub mod hub;

@@ -362,7 +362,7 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
     let config = made.config(job.bundle);
     let mut record = json!({
         "model": job.bundle.name,
-        "fingerprint": crate::text::fingerprint(&job.bundle.model),
+        "fingerprint": crate::fingerprint::fingerprint(&job.bundle.model),
         "recipe": job.recipe,
         "keep": job.keep,
         "seed": job.seed,
