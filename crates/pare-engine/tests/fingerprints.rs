@@ -124,8 +124,7 @@ fn changed(model: &Model) -> Vec<(String, Model)> {
         Scaling::None => model.architecture.rope.scaling = Scaling::Linear { factor: 2.0 },
         Scaling::Linear { factor } | Scaling::Llama3 { factor, .. } => *factor = factor.next_up(),
         Scaling::Yarn { beta_slow, .. } => *beta_slow = beta_slow.next_up(),
-        #[allow(unreachable_patterns, reason = "a scaling that is new here is at least another than none")]
-        other => *other = Scaling::None,
+        Scaling::Divisors(divisors) => nudge_shared(divisors),
     });
     all
 }
@@ -136,7 +135,11 @@ fn any_number_that_changes_the_model_changes_its_fingerprint() {
         let model = complete(name);
         let mut seen = BTreeMap::from([(fingerprint(&model), "nothing".to_owned())]);
         assert!(seen.contains_key(&fingerprint(&complete(name))), "{name}: the same model again");
-        for (what, other) in changed(&model) {
+        let mut divided = model.clone();
+        let divisors = vec![1.5f32; model.architecture.head_dim / 2];
+        divided.architecture.rope.scaling = Scaling::Divisors(divisors.into());
+        let scaling = changed(&divided).pop().unwrap().1;
+        for (what, other) in changed(&model).into_iter().chain([("divided".into(), divided), ("divisor".into(), scaling)]) {
             if let Some(before) = seen.insert(fingerprint(&other), what.clone()) {
                 panic!("{name}: {what} changed and {before} changed have one fingerprint");
             }

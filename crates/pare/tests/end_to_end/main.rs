@@ -11,6 +11,7 @@ mod export;
 mod figures;
 mod files;
 mod generate;
+mod instructions;
 mod interrupt;
 mod merge;
 mod model;
