@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod export;
 pub mod fingerprint;
 mod finite;
+pub mod fit;
 pub mod generate;
 pub mod hub;
 pub mod inspect;

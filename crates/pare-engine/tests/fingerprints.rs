@@ -139,7 +139,9 @@ fn any_number_that_changes_the_model_changes_its_fingerprint() {
         let divisors = vec![1.5f32; model.architecture.head_dim / 2];
         divided.architecture.rope.scaling = Scaling::Divisors(divisors.into());
         let scaling = changed(&divided).pop().unwrap().1;
-        for (what, other) in changed(&model).into_iter().chain([("divided".into(), divided), ("divisor".into(), scaling)]) {
+        for (what, other) in
+            changed(&model).into_iter().chain([("divided".into(), divided), ("divisor".into(), scaling)])
+        {
             if let Some(before) = seen.insert(fingerprint(&other), what.clone()) {
                 panic!("{name}: {what} changed and {before} changed have one fingerprint");
             }

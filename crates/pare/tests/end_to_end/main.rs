@@ -10,6 +10,7 @@ mod compare;
 mod export;
 mod figures;
 mod files;
+mod fit;
 mod generate;
 mod instructions;
 mod interrupt;
