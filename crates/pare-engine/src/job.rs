@@ -165,7 +165,7 @@ fn key(model: &Model, request: &Request<'_>) -> String {
     let biases: Vec<bool> = Projection::ALL.iter().map(|&projection| (request.bias_allowed)(projection)).collect();
     let key = serde_json::json!({
         "pare": env!("CARGO_PKG_VERSION"),
-        "model": crate::text::fingerprint(model),
+        "model": crate::fingerprint::fingerprint(model),
         "recipe": request.recipe,
         "keep": request.keep,
         "seed": request.seed,

@@ -23,6 +23,7 @@ use pare_format::config::{Family, ModelConfig};
 use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_kernels::panels::PanelType;
+use pare_methods::card::WITH_EIGENVECTORS;
 use pare_model::model::{Model, PackAs};
 use pare_model::plan::{Edit, Plan};
 use pare_model::sample::{Sampler, Sampling};
@@ -277,6 +278,7 @@ fn report(
     notes.extend(made.shrunk.notes.iter().cloned());
     notes.extend(samples.notes);
     notes.extend(repair_note(&made.shrunk.repairs));
+    notes.extend(eigenvector_note(job.recipe));
     let config = made.config(bundle);
     notes.extend(family_note(&bundle.config, &config));
     notes.extend(config.obstacle().map(|why| format!("Other programs cannot load the result: {why}.")));
@@ -348,6 +350,17 @@ pub fn conditions(proof: &Proof<'_>, calibration: &str, seed: u64) -> Vec<(Strin
     ]
 }
 
+/// What is not the same on every machine.
+fn eigenvector_note(recipe: &Recipe) -> Option<String> {
+    let rewrites = recipe.rewrite.iter().map(|step| &step.method);
+    let cuts = recipe.cut.iter().filter_map(|step| step.compensate.as_ref());
+    let encodings = recipe.encode.iter().flat_map(|step| step.compensate.iter().chain([&step.method]));
+    let method = rewrites.chain(cuts).chain(encodings).find(|name| WITH_EIGENVECTORS.contains(&name.as_str()))?;
+    Some(format!(
+        "{method} takes eigenvectors: on a machine with other instructions or caches the last bits of the weights differ."
+    ))
+}
+
 fn repair_note(repairs: &[Repair]) -> Option<String> {
     let before: f64 = repairs.iter().filter_map(|repair| repair.info.error_before).sum();
     let after: f64 = repairs.iter().filter_map(|repair| repair.info.error_after).sum();
@@ -362,7 +375,7 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
     let config = made.config(job.bundle);
     let mut record = json!({
         "model": job.bundle.name,
-        "fingerprint": crate::text::fingerprint(&job.bundle.model),
+        "fingerprint": crate::fingerprint::fingerprint(&job.bundle.model),
         "recipe": job.recipe,
         "keep": job.keep,
         "seed": job.seed,
@@ -384,7 +397,7 @@ pub fn record(job: &Job<'_>, made: &Made, report: Option<&Report>) -> Value {
             "damping": encoded.info.damping,
             "error": encoded.info.error,
         })).collect::<Vec<_>>(),
-        "notes": made.shrunk.notes.iter().cloned().chain(family_note(&job.bundle.config, &config)).collect::<Vec<_>>(),
+        "notes": made.shrunk.notes.iter().cloned().chain(eigenvector_note(job.recipe)).chain(family_note(&job.bundle.config, &config)).collect::<Vec<_>>(),
         "report": report,
     });
     if !made.written.storages.is_empty() {

@@ -14,7 +14,6 @@ use crate::bundle::Bundle;
 use crate::progress::Work;
 use pare_format::tokenizer::Tokenizer;
 use pare_model::model::Model;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -197,32 +196,4 @@ pub fn read_plain(path: &Path) -> Result<String, Error> {
         let (file, at) = (path.display(), error.utf8_error().valid_up_to());
         Error::Text(format!("{file}: byte {at} is not UTF-8; convert the file to UTF-8"))
     })
-}
-
-/// A hash of a model: its sizes, every norm, and three rows of every weight. Two models that differ in training differ in it.
-pub fn fingerprint(model: &Model) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("{:?}", model.architecture));
-    let add = |hash: &mut Sha256, values: &[f32]| values.iter().for_each(|value| hash.update(value.to_le_bytes()));
-    let rows = |hash: &mut Sha256, weight: &dyn pare_model::weight::Weight| {
-        let [out, inn] = weight.shape();
-        let mut row = vec![0.0; inn];
-        for index in [0, out / 2, out - 1] {
-            weight.decode_row(index, &mut row);
-            add(hash, &row);
-        }
-    };
-    rows(&mut hash, model.embedding.as_ref());
-    add(&mut hash, &model.final_norm);
-    for block in &model.blocks {
-        for (projection, linear) in block.linears() {
-            hash.update(format!("{projection}"));
-            rows(&mut hash, linear.weight.as_ref());
-            linear.bias.iter().for_each(|bias| add(&mut hash, bias));
-        }
-        block.attention().iter().for_each(|part| add(&mut hash, &part.norm));
-        block.ffn.iter().for_each(|part| add(&mut hash, &part.norm));
-    }
-    model.head.iter().for_each(|head| rows(&mut hash, head.weight.as_ref()));
-    hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,6 +5,7 @@
 mod as_read;
 mod biases;
 mod export;
+mod fingerprints;
 mod forms;
 mod fuzz_recipe;
 mod gguf_files;

@@ -7,7 +7,9 @@
 pub mod attention;
 pub mod block_diagonal;
 pub mod blocks;
+pub mod cholesky;
 mod convert;
+pub mod dense;
 pub mod elementwise;
 pub mod gram;
 pub mod int8;

@@ -99,6 +99,11 @@ impl Panels {
         Panels { ty, out, inn, data }
     }
 
+    /// Bytes of a packed matrix `[out, in]`, padding included.
+    pub fn bytes_of(ty: PanelType, [out, inn]: [usize; 2]) -> u64 {
+        out.next_multiple_of(PANEL) as u64 * inn as u64 * ty.bytes_per_value() as u64
+    }
+
     /// How the values are stored.
     pub fn panel_type(&self) -> PanelType {
         self.ty

@@ -107,6 +107,11 @@ impl QuantPanels {
         QuantPanels { ty, form, out, inn, panel_bytes, data }
     }
 
+    /// Bytes of a repacked matrix `[out, in]`, padding included.
+    pub fn bytes_of(ty: BlockType, [out, inn]: [usize; 2]) -> u64 {
+        out.div_ceil(PANEL) as u64 * Form::of(ty).panel_bytes(inn / BLOCK) as u64
+    }
+
     /// The blocks that were repacked.
     pub fn block_type(&self) -> BlockType {
         self.ty

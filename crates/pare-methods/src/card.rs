@@ -25,6 +25,10 @@ pub struct Card {
     pub exactness: f64,
 }
 
+/// Methods whose results hold eigenvectors. Those are faer's, whose sums follow the instructions and the caches of the machine: on another kind
+/// of machine the last bits of the result differ.
+pub const WITH_EIGENVECTORS: [&str; 5] = ["activation-svd", "eora", "slice", "slice-global", "svd"];
+
 /// The size of the unit that is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,4 +45,36 @@ pub enum Grain {
     Ffn,
     /// A whole block.
     Block,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WITH_EIGENVECTORS;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_method_that_takes_eigenvectors_is_named() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = Vec::new();
+        for axis in ["score", "allocate", "compensate", "encode", "rewrite", "merge"] {
+            for file in fs::read_dir(source.join(axis)).unwrap() {
+                let Ok(text) = fs::read_to_string(file.unwrap().path()) else { continue };
+                // The two files beside the axes that call for eigenvectors, and the calls themselves.
+                let takes = [
+                    "use crate::low_rank",
+                    "basis::Basis",
+                    "basis::{Basis",
+                    "linalg::symmetric_eigen(",
+                    "linalg::principal_axes(",
+                ];
+                if takes.iter().any(|takes| text.contains(takes)) {
+                    let name = text.split("name: \"").nth(1).and_then(|rest| rest.split('"').next());
+                    found.push(name.unwrap().to_owned());
+                }
+            }
+        }
+        found.sort();
+        assert_eq!(found, WITH_EIGENVECTORS);
+    }
 }

@@ -1,11 +1,14 @@
-//! The only module that knows faer. One thread, so that a result does not depend on how many there are.
+//! Products, factors and decompositions of matrices.
+//!
+//! Products, Cholesky's factor, what is solved and inverted with it are our own: the same bits on every machine. Eigenvalues, eigenvectors and
+//! singular values are faer's, which this module alone knows: one thread, so that they do not depend on how many there are, but the order of
+//! their sums follows the instructions and the caches of the machine.
 
 use crate::error::NumericCause;
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt;
-use faer::linalg::matmul::matmul;
-use faer::linalg::triangular_solve;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{MatMut, MatRef, Par};
+use pare_kernels::cholesky;
+use pare_kernels::dense::{Fold, Place, Side, add_product};
 
 /// No damping is raised beyond this, relative to the mean diagonal.
 const DAMPING_LIMIT: f64 = 1.0;
@@ -24,23 +27,13 @@ pub(crate) fn solve_spd(a: &[f64], n: usize, b: &mut [f64], damping: f64) -> Res
         return Ok(damping);
     }
     let mean = (0..n).map(|i| a[i * n + i]).sum::<f64>() / n as f64;
-    // faer uses the other triangle as workspace: each trial needs a fresh copy.
     let mut factor = vec![0.0; n * n];
-    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default());
-    let mut memory = MemBuffer::new(scratch);
     let mut damping = damping;
     loop {
         factor.copy_from_slice(a);
         (0..n).for_each(|i| factor[i * n + i] += damping * mean);
-        let outcome = llt::factor::cholesky_in_place(
-            MatMut::from_column_major_slice_mut(&mut factor, n, n),
-            llt::factor::LltRegularization::default(),
-            Par::Seq,
-            MemStack::new(&mut memory),
-            faer::Spec::default(),
-        );
         // A zero matrix has no mean diagonal to damp with.
-        if outcome.is_ok() && mean > 0.0 {
+        if mean > 0.0 && cholesky::factor(&mut factor, n) {
             break;
         }
         if damping * 10.0 > DAMPING_LIMIT * (1.0 + 1e-9) || mean <= 0.0 {
@@ -48,28 +41,23 @@ pub(crate) fn solve_spd(a: &[f64], n: usize, b: &mut [f64], damping: f64) -> Res
         }
         damping *= 10.0;
     }
-    let count = b.len() / n;
-    llt::solve::solve_in_place(
-        MatRef::from_column_major_slice(&factor, n, n),
-        MatMut::from_column_major_slice_mut(b, n, count),
-        Par::Seq,
-        MemStack::new(&mut []),
-    );
+    cholesky::solve_forward(&factor, n, b);
+    cholesky::solve_backward(&factor, n, b);
     Ok(damping)
 }
 
 /// The product `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, all row by row.
 pub(crate) fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    debug_assert_eq!([a.len(), b.len()], [m * k, k * n]);
     let mut product = vec![0.0; m * n];
-    matmul(
-        MatMut::from_row_major_slice_mut(&mut product, m, n),
-        Accum::Replace,
-        MatRef::from_row_major_slice(a, m, k),
-        MatRef::from_row_major_slice(b, k, n),
-        1.0,
-        Par::Seq,
-    );
+    let (a, b) = (rows_of(a, k), rows_of(b, n));
+    add_product(Fold::ADD, &mut product, Place::rows(0, n), a, b, [m, k, n]);
     product
+}
+
+/// A matrix that lies row by row, `stride` values from one to the next.
+fn rows_of<T>(data: &[T], stride: usize) -> Side<'_, T> {
+    Side { data: Some(data), place: Place::rows(0, stride) }
 }
 
 /// A matrix with rows of `cols`, its columns one after the other.
@@ -138,72 +126,27 @@ pub(crate) fn singular_values(a: &[f64], m: usize, n: usize) -> Result<Vec<f64>,
 }
 
 /// Replaces the lower triangle of a symmetric `a` `[n, n]`, column by column, by `L` with `A = L L^T`; false when `a` is not
-/// positive definite. What stands above the diagonal then means nothing.
+/// positive definite. What stands above the diagonal means nothing.
 pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
-    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, faer::Spec::default());
-    let outcome = llt::factor::cholesky_in_place(
-        MatMut::from_column_major_slice_mut(a, n, n),
-        llt::factor::LltRegularization::default(),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        faer::Spec::default(),
-    );
-    // A NaN on the diagonal is no factor either.
-    outcome.is_ok() && (0..n).all(|i| a[i * n + i] > 0.0 && a[i * n + i].is_finite())
+    // Columns of the lower triangle are rows of the upper one.
+    cholesky::factor(a, n)
 }
 
 /// Replaces the lower triangle `l` `[n, n]`, column by column, by its inverse. What stands above the diagonal means nothing.
 pub(crate) fn invert_lower(l: &mut [f64], n: usize) {
-    invert_lower_in_place(MatMut::from_column_major_slice_mut(l, n, n));
-}
-
-/// `[[A, 0], [B, C]]` has the inverse `[[A^-1, 0], [-C^-1 B A^-1, C^-1]]`: no second matrix is needed.
-fn invert_lower_in_place(mut l: MatMut<'_, f64>) {
-    const SMALL: usize = 64;
-    let n = l.nrows();
-    if n <= SMALL {
-        let mut copy = [0.0; SMALL * SMALL];
-        let mut copy = MatMut::from_column_major_slice_mut(&mut copy[..n * n], n, n);
-        copy.copy_from(&l);
-        return faer::linalg::triangular_inverse::invert_lower_triangular(l, copy.as_ref(), Par::Seq);
-    }
-    let half = n / 2;
-    let (mut a, _, mut b, mut c) = l.as_mut().split_at_mut(half, half);
-    triangular_solve::solve_lower_triangular_in_place(c.as_ref(), b.as_mut(), Par::Seq);
-    triangular_solve::solve_upper_triangular_in_place(a.as_ref().transpose(), b.as_mut().transpose_mut(), Par::Seq);
-    for column in b.as_mut().col_iter_mut() {
-        column.iter_mut().for_each(|value| *value = -*value);
-    }
-    invert_lower_in_place(a.as_mut());
-    invert_lower_in_place(c.as_mut());
+    cholesky::invert(l, n);
 }
 
 /// `c` `[m, n]` less the product of `a` `[m, k]`, whose rows begin every `stride` values, and `b` `[k, n]`, row by row, in f32.
 pub(crate) fn subtract_product(c: &mut [f32], (a, stride): (&[f32], usize), b: &[f32], [m, k, n]: [usize; 3]) {
-    if m == 0 || k == 0 || n == 0 {
-        return;
-    }
-    matmul(
-        MatMut::from_row_major_slice_mut(c, m, n),
-        Accum::Add,
-        MatRef::from_row_major_slice_with_stride(a, m, k, stride),
-        MatRef::from_row_major_slice(b, k, n),
-        -1.0,
-        Par::Seq,
-    );
+    add_product(Fold::SUBTRACT, c, Place::rows(0, n), rows_of(a, stride), rows_of(b, n), [m, k, n]);
 }
 
 /// The product `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, all row by row, in f32.
 pub(crate) fn product_f32(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+    debug_assert_eq!([a.len(), b.len()], [m * k, k * n]);
     let mut product = vec![0.0; m * n];
-    matmul(
-        MatMut::from_row_major_slice_mut(&mut product, m, n),
-        Accum::Replace,
-        MatRef::from_row_major_slice(a, m, k),
-        MatRef::from_row_major_slice(b, k, n),
-        1.0,
-        Par::Seq,
-    );
+    add_product(Fold::ADD, &mut product, Place::rows(0, n), rows_of(a, k), rows_of(b, n), [m, k, n]);
     product
 }
 

@@ -9,6 +9,7 @@ pub mod block;
 pub mod forward;
 pub mod load;
 pub mod matrix;
+pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod rng;

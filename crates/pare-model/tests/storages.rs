@@ -1,14 +1,16 @@
 //! Every storage against its dense form: sizes that straddle every tail, one row and many, any number of threads.
 
-use crate::tiny::{Draw, uneven};
+use crate::tiny::{Draw, all, uneven, with_shortcuts};
 use pare_format::map::Bytes;
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::blocks::BlockType;
 use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
 use pare_kernels::sparse::{EightRows, SparseType, TwoOfFour};
+use pare_model::forward::KvCache;
 use pare_model::matrix::Matrix;
-use pare_model::model::PackAs;
+use pare_model::memory::{Memory, Tokens, packed_bytes};
+use pare_model::model::{PackAs, repack};
 use pare_model::storage::{Dense, Element, LowRank, Packed, Sparse, Stored, Sum, Wrapped};
 use pare_model::weight::{Linear, Weight, Workspace, apply_together};
 use std::sync::Arc;
@@ -218,6 +220,30 @@ fn what_is_sparse_stays_so_when_packed_as_stored_and_becomes_plain_when_packed_e
             assert!(["f16", "f32"].contains(&exact.name()), "{}: {}", case.name, exact.name());
             let matrix = |weight: &Arc<dyn Weight>| bits(Linear::new(Arc::clone(weight)).to_matrix().data());
             assert_eq!(matrix(&exact), matrix(&case.weight), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn bytes_are_known_before_anything_is_repacked() {
+    let pool = Pool::new(1);
+    let packs = [PackAs::Stored, PackAs::Exact, PackAs::Type(PanelType::F16), PackAs::Type(PanelType::F32)];
+    for (out, inn) in [(1, 32), (33, 256), (100, 576)] {
+        for Case { name, weight, .. } in cases(out, inn, &pool) {
+            for pack in packs {
+                let found = packed_bytes(weight.as_ref(), pack);
+                assert_eq!(found, repack(&weight, pack, &pool).bytes() as u64, "{name} {out} x {inn} as {pack:?}");
+            }
+        }
+    }
+    for (name, model) in all() {
+        for model in [with_shortcuts(&model), model] {
+            for context in [1, 40] {
+                let memory = Memory::of(&model, PackAs::Stored, Tokens { prompt: 1, context, threads: 2 });
+                let packed = model.packed(PackAs::Stored, &pool);
+                assert_eq!(memory.weights_per_token_bytes, packed.bytes_per_token(), "{name}");
+                assert_eq!(memory.cache_bytes, KvCache::new(&model, context).bytes() as u64, "{name}");
+            }
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Generate text
     Run(Run),
+    /// Does it fit this machine, and how fast will it run?
+    Fit(Fit),
     /// How fast do models run? In turns, beside the machine's limits and a peer
     Bench(Bench),
     /// Every method: idea, source, needs, cost
@@ -395,6 +397,21 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) weights: Weights,
     /// Print JSON with the text and the figures
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare fit`.
+#[derive(Debug, Args)]
+pub(crate) struct Fit {
+    /// The model
+    pub(crate) model: String,
+    /// Tokens that the cache of keys and values has room for [default: the model's context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub(crate) context: Option<u32>,
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Print the figures as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
     let pool = Pool::new(threads);
     let work = Work { pool: &pool, progress: stages, interrupt: &INTERRUPT };
-    match commands::run(cli.command, work) {
+    match commands::run(cli.command, cli.quiet, work) {
         Ok(()) if INTERRUPT.check().is_err() => {
             show::error("interrupted when the work was done; what was written is whole");
             ExitCode::from(INTERRUPTED)

@@ -46,7 +46,7 @@ pub struct Machine {
 }
 
 /// Measures the limits of the machine between the rounds of a run.
-pub(super) struct Limits<'a> {
+pub(crate) struct Limits<'a> {
     pool: &'a Pool,
     stream: Stream,
     cache_bytes: Option<u64>,
@@ -57,12 +57,17 @@ pub(super) struct Limits<'a> {
 
 impl<'a> Limits<'a> {
     /// Takes the memory that it reads.
-    pub(super) fn new(pool: &'a Pool) -> Self {
+    pub(crate) fn new(pool: &'a Pool) -> Self {
         let cache_bytes = last_cache_bytes();
         let wanted = cache_bytes.map_or(0, |bytes| bytes.saturating_mul(TIMES_CACHE)).max(LEAST_BUFFER);
         let most = free_memory().map_or(LEAST_BUFFER, |bytes| bytes / PART_OF_FREE);
         let stream = Stream::new(usize::try_from(wanted.min(most)).unwrap_or(usize::MAX / 2), pool);
         Self { pool, stream, cache_bytes, reads: Vec::new(), peaks: Vec::new(), int8: Vec::new() }
+    }
+
+    /// Bytes per second that all threads read, once.
+    pub(crate) fn read(&self) -> f64 {
+        self.stream.read(self.pool)
     }
 
     /// Measures once.
@@ -117,8 +122,14 @@ fn last_cache_bytes() -> Option<u64> {
     sizes.filter_map(|text| Some(text.trim().strip_suffix('K')?.parse::<u64>().ok()? << 10)).max()
 }
 
-fn free_memory() -> Option<u64> {
+/// Bytes that can be taken before the machine runs out, as the system says.
+pub(crate) fn free_memory() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
+}
+
+/// Memory that this process holds now.
+pub(crate) fn held_memory() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
 }
 
 /// Most memory that this process has held at once since its start or the last [`forget_peak_memory`]; mapped files count as far as they

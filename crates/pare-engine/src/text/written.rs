@@ -1,7 +1,8 @@
 //! Text that a model writes itself: passages with openings of their own, broken off where they begin to repeat themselves.
 
-use super::{Amount, CACHED, Purpose, fingerprint};
+use super::{Amount, CACHED, Purpose};
 use crate::bundle::Bundle;
+use crate::fingerprint::fingerprint;
 use crate::progress::{Interrupted, Work};
 use crate::{Error, cache};
 use pare_format::tokenizer::Tokenizer;

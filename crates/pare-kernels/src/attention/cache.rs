@@ -26,6 +26,12 @@ impl KvBlock {
         KvBlock { groups, head_dim, capacity, length: 0, keys, values }
     }
 
+    /// Bytes of a cache for at least `capacity` positions.
+    pub fn bytes_of(groups: usize, head_dim: usize, capacity: usize) -> u64 {
+        let width = head_dim + head_dim.next_multiple_of(PANEL);
+        groups as u64 * capacity.next_multiple_of(PANEL) as u64 * width as u64 * size_of::<f32>() as u64
+    }
+
     /// `G`.
     pub fn groups(&self) -> usize {
         self.groups

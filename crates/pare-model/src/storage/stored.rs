@@ -5,7 +5,7 @@ use pare_format::map::Bytes;
 use pare_kernels::blocks::{BlockType, ReadType, RowType};
 use pare_kernels::pool::Pool;
 use pare_kernels::rows::{RowSource, multiply_rows};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How a file encodes numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +78,20 @@ pub struct Stored {
     bytes: Bytes,
     /// Row `o` of the weight is row `order[o]` of the file, when the file keeps another order.
     order: Option<Arc<[u32]>>,
+    hash: Arc<OnceLock<[u8; 32]>>,
 }
 
 impl Stored {
     /// Takes `bytes` as a `[out, in]` matrix; none when they are too few or too many, or a row is no whole number of blocks.
     pub fn new(element: Element, shape: [usize; 2], bytes: Bytes) -> Option<Self> {
         let row_bytes = element.bytes_of(shape[1])?;
-        (row_bytes.checked_mul(shape[0])? == bytes.len()).then_some(Self { element, shape, bytes, order: None })
+        (row_bytes.checked_mul(shape[0])? == bytes.len()).then(|| Self {
+            element,
+            shape,
+            bytes,
+            order: None,
+            hash: Arc::default(),
+        })
     }
 
     /// The same weight with its rows in another order: row `o` becomes what was row `order[o]`.
@@ -96,6 +103,7 @@ impl Stored {
     pub fn with_row_order(mut self, order: Arc<[u32]>) -> Self {
         assert_eq!(order.len(), self.shape[0], "one entry per row");
         self.order = Some(order);
+        self.hash = Arc::default();
         self
     }
 
@@ -106,7 +114,13 @@ impl Stored {
     #[must_use]
     pub fn keep_rows(&self, rows: &[usize]) -> Self {
         let bytes: Vec<u8> = rows.iter().flat_map(|&row| self.row_bytes(row)).copied().collect();
-        Self { element: self.element, shape: [rows.len(), self.shape[1]], bytes: bytes.into(), order: None }
+        Self {
+            element: self.element,
+            shape: [rows.len(), self.shape[1]],
+            bytes: bytes.into(),
+            order: None,
+            hash: Arc::default(),
+        }
     }
 
     /// The bytes of row `row`.
@@ -118,6 +132,11 @@ impl Stored {
         let (per_piece, bytes) = self.element.piece();
         let length = self.shape[1] / per_piece * bytes;
         &self.bytes[row * length..(row + 1) * length]
+    }
+
+    /// Where who hashes the rows keeps what came out: they never change, and reading a file once is enough.
+    pub fn hash(&self) -> &OnceLock<[u8; 32]> {
+        &self.hash
     }
 
     /// How the file encodes the numbers.

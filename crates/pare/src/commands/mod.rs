@@ -5,6 +5,7 @@ mod compare;
 mod demo;
 mod eval;
 mod export;
+mod fit;
 mod inspect;
 mod logits;
 mod memory;
@@ -23,7 +24,7 @@ use pare_engine::text::{Amount, Found, Named, Sources, Text};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
+pub(crate) fn run(command: Command, quiet: bool, work: Work<'_>) -> Result<()> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments, work),
         Command::Inspect(arguments) => inspect::run(&arguments, work),
@@ -32,7 +33,8 @@ pub(crate) fn run(command: Command, work: Work<'_>) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments, work),
         Command::Merge(arguments) => merge::run(&arguments, work),
         Command::Export(arguments) => export::run(&arguments, work),
-        Command::Run(arguments) => run::run(&arguments, work),
+        Command::Run(arguments) => run::run(&arguments, quiet, work),
+        Command::Fit(arguments) => fit::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),
         Command::Methods(arguments) => methods::run(&arguments),
         Command::Memory { model } => memory::run(&model, work),

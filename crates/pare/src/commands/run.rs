@@ -1,10 +1,11 @@
 //! `pare run`: generate text.
 
-use super::open;
+use super::{fit, open};
 use crate::cli::Run;
 use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
+use pare_engine::fit::{Fit, peak_memory};
 use pare_engine::generate::continue_text;
 use pare_engine::progress::Work;
 use pare_format::chat::Date;
@@ -12,7 +13,7 @@ use pare_model::sample::{Sampler, Sampling};
 use serde_json::json;
 use std::time::{Instant, SystemTime};
 
-pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
+pub(crate) fn run(arguments: &Run, quiet: bool, work: Work<'_>) -> Result<()> {
     let sampling = sampling(arguments)?;
     let mut bundle = open(&arguments.model, work)?;
     bundle.date = arguments.date.unwrap_or_else(today);
@@ -22,9 +23,14 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     };
     bundle.check_length(&prompt, 1)?;
     let context = bundle.model.architecture.context;
-    let model = bundle.model.packed(arguments.weights.pack(), work.pool);
-    let mut sampler = Sampler::new(sampling, arguments.seed);
     let limit = arguments.tokens.min(context - prompt.len());
+    let pack = arguments.weights.pack();
+    let fit = Fit::of(&bundle, pack, prompt.len(), prompt.len() + limit, work.pool.threads());
+    if !quiet {
+        show::remark(&fit::line(&bundle.name, &fit));
+    }
+    let model = bundle.model.packed(pack, work.pool);
+    let mut sampler = Sampler::new(sampling, arguments.seed);
     let mut stream = bundle.tokenizer.stream(true);
     let mut failed = None;
     let start = Instant::now();
@@ -51,7 +57,10 @@ pub(crate) fn run(arguments: &Run, work: Work<'_>) -> Result<()> {
     if arguments.json {
         full();
         let text = bundle.tokenizer.decode(&written, true);
-        let figures = json!({ "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds });
+        let figures = json!({
+            "text": text, "tokens": written, "prompt_tokens": prompt.len(), "seconds": seconds,
+            "fit": fit, "peak_memory_bytes": peak_memory(),
+        });
         return show::json(&figures);
     }
     show::print(&(stream.finish() + "\n"))?;

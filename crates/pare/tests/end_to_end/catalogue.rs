@@ -65,6 +65,7 @@ fn help_names_every_command_and_option() {
                 "--json",
             ],
         ),
+        ("fit", &["--context", "--weights", "--json"]),
         ("methods", &["--markdown", "--json"]),
         ("pull", &["<NAME>", "--revision", "--token"]),
         ("logits", &["--prompts", "--output", "--force"]),

@@ -36,7 +36,7 @@ fn real_text_is_the_same_at_any_number_of_threads() {
     let (one, two) = (json("1"), json("2"));
     let mut keys: Vec<&String> = one.as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["prompt_tokens", "seconds", "text", "tokens"]);
+    assert_eq!(keys, ["fit", "peak_memory_bytes", "prompt_tokens", "seconds", "text", "tokens"]);
     assert_eq!(one["tokens"].as_array().unwrap().len(), 12);
     assert_eq!(one["prompt_tokens"], 7);
     assert!(one["seconds"].as_f64().unwrap() > 0.0);
@@ -57,7 +57,7 @@ fn real_draws_depend_on_the_seed_alone() {
 
 #[test]
 fn real_reader_that_leaves_ends_it_quietly() {
-    let mut child = real(["run", MODEL, PROMPT, "-n", "2000", "--ignore-end"]).start();
+    let mut child = real(["run", MODEL, PROMPT, "-n", "2000", "--ignore-end", "--quiet"]).start();
     let mut first = [0; 10];
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut first).unwrap();
@@ -72,7 +72,9 @@ fn real_reader_that_leaves_ends_it_quietly() {
 fn tables_and_json_end_quietly_too_when_nobody_reads() {
     let tiny = Tiny::new();
     let model = tiny.name();
-    for arguments in [&["methods"][..], &["methods", "--json"], &["run", &model, "hi", "--json"], &["--help"]] {
+    for arguments in
+        [&["methods"][..], &["methods", "--json"], &["run", &model, "hi", "--json", "--quiet"], &["--help"]]
+    {
         let mut child = pare(arguments).start();
         drop(child.stdout.take());
         let stderr = collect(child.stderr.take());

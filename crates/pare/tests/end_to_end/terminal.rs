@@ -60,7 +60,7 @@ fn hostile_tokens() {
         let seed = seed.to_string();
         let arguments = ["run", &model, "hi", "-n", "60", "--temperature", "2", "--seed", &seed];
         shown += usize::from(stays_tame(&arguments).contains("\\u{1b}[2J"));
-        let printed = stays_tame(&[&arguments[..], &["--json"]].concat());
+        let printed = stays_tame(&[&arguments[..], &["--json", "--quiet"]].concat());
         let text = serde_json::from_str::<Value>(&printed).unwrap()["text"].clone();
         shown += usize::from(text.as_str().unwrap().contains(HOSTILE));
     }
