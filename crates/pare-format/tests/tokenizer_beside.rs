@@ -152,9 +152,9 @@ fn generation_config_names_ends() {
     assert_eq!(read(r#"{"eos_token_id": null}"#), (Vec::new(), Vec::new()));
     for (text, ends, says) in [
         (r#"{"eos_token_id": [2, 300]}"#, &[2][..], "ids below 300"),
-        (r#"{"eos_token_id": "x"}"#, &[], "not used"),
-        (r#"{"eos_token_id": [-1]}"#, &[], "not used"),
-        ("{", &[], "not used"),
+        (r#"{"eos_token_id": "x"}"#, &[][..], "not used"),
+        (r#"{"eos_token_id": [-1]}"#, &[][..], "not used"),
+        ("{", &[][..], "not used"),
     ] {
         let (found, warnings) = read(text);
         assert_eq!(found, ends, "{text}");
