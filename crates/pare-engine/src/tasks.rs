@@ -150,7 +150,7 @@ fn continuation(prompt: &str, text: &str, bundle: &Bundle) -> Result<Continuatio
 /// Lets a model answer. `bundle` is that of the tasks' tokens: its end tokens end an answer.
 ///
 /// # Errors
-/// The user stops it; a token that cannot be decoded.
+/// The user stops it.
 pub fn run(model: &Model, bundle: &Bundle, tasks: &[Encoded], work: Work<'_>) -> Result<Vec<Outcome>, Error> {
     let mut runner = Runner::new(model, work.pool);
     let mut outcomes = Vec::with_capacity(tasks.len());
@@ -198,20 +198,14 @@ fn most_likely(values: &[f64]) -> Option<usize> {
 fn first_line(model: &Model, bundle: &Bundle, prompt: &[u32], limit: usize, work: Work<'_>) -> Result<String, Error> {
     let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
     let mut stream = bundle.tokenizer.stream(true);
-    let (mut text, mut failed) = (String::new(), None);
+    let mut text = String::new();
     continue_text(model, prompt, limit, &mut Sampler::new(greedy, 0), work, |token| {
         if bundle.is_end(token) {
             return false;
         }
-        match stream.push(token) {
-            Ok(more) => text += &more,
-            Err(error) => failed = Some(error),
-        }
-        failed.is_none() && !text.trim_start().contains('\n')
+        text += &stream.push(token);
+        !text.trim_start().contains('\n')
     })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
     text += &stream.finish();
     Ok(text.trim_start().lines().next().unwrap_or("").trim().to_owned())
 }
