@@ -86,6 +86,8 @@ fn a_prompt_has_the_ids_of_the_post_processor() {
         let again = Tokenizer::from_json(Path::new("tokenizer.json"), &files[0].1).expect("read back");
         let again = again.with_config(Path::new("tokenizer_config.json"), &files[1].1).expect("read back");
         assert_eq!(again.encode_prompt("a", false).expect("ids"), ids, "{name}, written");
+        let flags = String::from_utf8_lossy(&files[1].1).contains("add_bos_token");
+        assert_eq!(flags, !["two in front", "one around the other", "another bos"].contains(&name), "{name}");
         // So does a GGUF file, or it says that it cannot.
         let (again, notes) = through_gguf(&t, &[]);
         assert!(
