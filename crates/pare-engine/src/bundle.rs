@@ -2,7 +2,7 @@
 
 use crate::progress::Work;
 use crate::{Error, built_in};
-use pare_format::chat::{ChatTemplate, Date, Message};
+use pare_format::chat::{ChatTemplate, Message};
 use pare_format::config::ModelConfig;
 use pare_format::directory::ModelDirectory;
 use pare_format::gguf::GgufModel;
@@ -15,10 +15,6 @@ use std::path::{Path, PathBuf};
 
 /// Largest tokenizer.json that is read: the largest vocabularies in use are below 40 MB.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-
-/// What chat templates take for today unless a day is given: the same command gives the same result on any day. It is the day that the
-/// template of Llama 3.1 falls back on.
-pub const DAY: Date = Date { year: 2024, month: 7, day: 26 };
 
 /// A model, its tokenizer and its description.
 #[derive(Debug)]
@@ -41,8 +37,6 @@ pub struct Bundle {
     pub rewritten: bool,
     /// The tokens at which a text or a turn ends, sorted.
     pub ends: Vec<u32>,
-    /// The day that chat templates see.
-    pub date: Date,
     /// Files beside the model that a rewritten model keeps as they are: how it is to be run, and its licence.
     pub kept: Vec<SideFile>,
 }
@@ -153,7 +147,6 @@ impl Bundle {
             warnings,
             rewritten: false,
             ends,
-            date: DAY,
             kept: Vec::new(),
         })
     }
@@ -213,7 +206,7 @@ impl Bundle {
             let message = format!("{}: the model has no chat template{only}; run without --chat", self.name);
             return Err(Error::Refused(message));
         };
-        let template = ChatTemplate::parse(self.tokenizer.file(), source)?.with_date(self.date);
+        let template = ChatTemplate::parse(self.tokenizer.file(), source)?.with_date(self.tokenizer.date());
         let special = |id: Option<u32>| {
             id.and_then(|id| self.tokenizer.token(id))
                 .map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())

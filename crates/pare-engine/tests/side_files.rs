@@ -98,7 +98,8 @@ fn a_template_in_a_file_wins() {
     );
     let text = |bundle: &Bundle| bundle.tokenizer.decode(&bundle.prompt("hi", true).unwrap(), false);
     assert_eq!(text(&before), "new hi 26 Jul 2024");
-    let dated = Bundle { date: Date { year: 2026, month: 3, day: 9 }, ..before };
+    let date = Date { year: 2026, month: 3, day: 9 };
+    let dated = Bundle { tokenizer: before.tokenizer.with_date(date), ..before };
     assert_eq!(text(&dated), "new hi 09 Mar 2026");
     for after in [rewritten(&dated, &path.join("out")), exported(&dated, &path.join("out.gguf")).0] {
         assert_eq!(text(&after), "new hi 26 Jul 2024");

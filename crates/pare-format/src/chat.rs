@@ -10,7 +10,7 @@ mod python;
 mod tests;
 mod work;
 
-pub use date::Date;
+pub use date::{DAY, Date};
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub struct ChatTemplate {
     /// The guarded source.
     source: String,
     fuel: u64,
-    date: Option<Date>,
+    date: Date,
 }
 
 impl ChatTemplate {
@@ -64,15 +64,15 @@ impl ChatTemplate {
         let guarded = guard::guard(source);
         let text = guarded.longest_text.max(1) as u64;
         let fuel = FUEL_BYTES.checked_div(text).unwrap_or(FUEL).min(FUEL);
-        let template = Self { file: file.to_owned(), source: guarded.source, fuel, date: None };
+        let template = Self { file: file.to_owned(), source: guarded.source, fuel, date: DAY };
         template.environment().template_from_str(&template.source).map_err(|e| template.error(&e))?;
         Ok(template)
     }
 
-    /// The day that `strftime_now` shows; without it, templates that ask for the day fail.
+    /// The day that `strftime_now` shows; [`DAY`] unless it is set.
     #[must_use]
     pub fn with_date(mut self, date: Date) -> Self {
-        self.date = Some(date);
+        self.date = date;
         self
     }
 
@@ -147,12 +147,6 @@ impl ChatTemplate {
         });
         let date = self.date;
         env.add_function("strftime_now", move |format: String| {
-            let Some(date) = date else {
-                return Err(Error::new(
-                    ErrorKind::InvalidOperation,
-                    "the template asks for the day, and none was given",
-                ));
-            };
             date.format(&format)
                 .map_err(|code| Error::new(ErrorKind::InvalidOperation, format!("strftime_now code {code:?}")))
         });

@@ -23,7 +23,7 @@ pub use forms::{DEPTH, Form, suffix_of};
 use resolve::Roots;
 
 /// Files beside the weights that belong to a model, copied when it is written anew.
-pub const COMPANIONS: [&str; 10] = [
+pub const COMPANIONS: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -34,6 +34,10 @@ pub const COMPANIONS: [&str; 10] = [
     "generation_config.json",
     "chat_template.jinja",
     "chat_template.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "LICENSE.md",
+    "NOTICE",
 ];
 
 /// An open model directory. Opening reads headers only.

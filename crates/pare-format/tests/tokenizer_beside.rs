@@ -86,6 +86,8 @@ fn a_prompt_has_the_ids_of_the_post_processor() {
         let again = Tokenizer::from_json(Path::new("tokenizer.json"), &files[0].1).expect("read back");
         let again = again.with_config(Path::new("tokenizer_config.json"), &files[1].1).expect("read back");
         assert_eq!(again.encode_prompt("a", false).expect("ids"), ids, "{name}, written");
+        let flags = String::from_utf8_lossy(&files[1].1).contains("add_bos_token");
+        assert_eq!(flags, !["two in front", "one around the other", "another bos"].contains(&name), "{name}");
         // So does a GGUF file, or it says that it cannot.
         let (again, notes) = through_gguf(&t, &[]);
         assert!(
@@ -152,9 +154,9 @@ fn generation_config_names_ends() {
     assert_eq!(read(r#"{"eos_token_id": null}"#), (Vec::new(), Vec::new()));
     for (text, ends, says) in [
         (r#"{"eos_token_id": [2, 300]}"#, &[2][..], "ids below 300"),
-        (r#"{"eos_token_id": "x"}"#, &[], "not used"),
-        (r#"{"eos_token_id": [-1]}"#, &[], "not used"),
-        ("{", &[], "not used"),
+        (r#"{"eos_token_id": "x"}"#, &[][..], "not used"),
+        (r#"{"eos_token_id": [-1]}"#, &[][..], "not used"),
+        ("{", &[][..], "not used"),
     ] {
         let (found, warnings) = read(text);
         assert_eq!(found, ends, "{text}");

@@ -14,6 +14,10 @@ pub struct Date {
     pub day: u8,
 }
 
+/// What chat templates take for today unless a day is given: the same input gives the same prompt on any day. It is the day that the
+/// template of Llama 3.1 falls back on.
+pub const DAY: Date = Date { year: 2024, month: 7, day: 26 };
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",

@@ -182,11 +182,13 @@ fn template_processing(tokens: &[&str], specials: &Specials) -> Value {
 }
 
 /// What stands around a text: `bos` and `eos`, as the file says or else by default.
-fn around(gguf: &Gguf, specials: &mut Specials, add_bos: bool) -> Result<()> {
+fn around(gguf: &Gguf, tokens: &[&str], specials: &mut Specials, add_bos: bool) -> Result<()> {
+    // An empty text is a hole: nothing can stand there.
+    let exists = |id: &u32| tokens.get(*id as usize).is_some_and(|text| !text.is_empty());
     let add_bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
     let add_eos = gguf.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-    specials.front = specials.bos.filter(|_| add_bos).into_iter().collect();
-    specials.back = specials.eos.filter(|_| add_eos).into_iter().collect();
+    specials.front = specials.bos.filter(exists).filter(|_| add_bos).into_iter().collect();
+    specials.back = specials.eos.filter(exists).filter(|_| add_eos).into_iter().collect();
     Ok(())
 }
 
@@ -222,7 +224,7 @@ fn byte_level(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut found: Found) ->
         let kind = Kind::NotSupported { found: format!("pre-tokenizer {name:?}"), known };
         return Err(gguf.error("tokenizer.ggml.pre", kind));
     };
-    around(gguf, &mut found.specials, pre.add_bos)?;
+    around(gguf, tokens, &mut found.specials, pre.add_bos)?;
     let lines = texts(gguf, MERGES, gguf.strings(MERGES)?, MOST_MERGES)?;
     let split = |(i, line): (usize, &&str)| match line.split_once(' ') {
         Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => Ok((a.to_owned(), b.to_owned())),
@@ -258,7 +260,7 @@ fn pieces_decoder() -> Vec<Value> {
 }
 
 fn sentencepiece(gguf: &Gguf, tokens: &[&str], roles: &[Role], mut found: Found) -> Result<Tokenizer> {
-    around(gguf, &mut found.specials, true)?;
+    around(gguf, tokens, &mut found.specials, true)?;
     let add_space = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     for (i, (text, role)) in tokens.iter().zip(roles).enumerate() {
         if *role == Role::Byte && byte_token(text).is_none() {

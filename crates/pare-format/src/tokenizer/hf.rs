@@ -60,8 +60,12 @@ impl Tokenizer {
         let class = self.class.as_deref().unwrap_or("PreTrainedTokenizerFast");
         config.insert("tokenizer_class".into(), class.into());
         config.insert("clean_up_tokenization_spaces".into(), false.into());
-        config.insert("add_bos_token".into(), (!specials.front.is_empty()).into());
-        config.insert("add_eos_token".into(), (!specials.back.is_empty()).into());
+        let is_said = |ids: &[u32], id: Option<u32>| ids.is_empty() || id.is_some_and(|id| ids == [id]);
+        // Newer transformers puts bos and eos in place of what the post-processor says where these are there.
+        if is_said(&specials.front, specials.bos) && is_said(&specials.back, specials.eos) {
+            config.insert("add_bos_token".into(), (!specials.front.is_empty()).into());
+            config.insert("add_eos_token".into(), (!specials.back.is_empty()).into());
+        }
         let named = |(name, source): (&str, &String)| json!({ "name": name, "template": source });
         let default = specials.chat_template.iter().map(|source| ("default", source));
         let others = specials.other_templates.iter().map(|other| (other.name.as_str(), &other.source));

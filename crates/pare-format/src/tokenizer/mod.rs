@@ -35,6 +35,7 @@ use ends::Ends;
 use serde_json::Value;
 use table::Table;
 
+use crate::chat::Date;
 use crate::{FormatError, FormatErrorKind as Kind, Result};
 
 /// Ids with a meaning, and what the model expects around its input.
@@ -85,6 +86,8 @@ pub struct Tokenizer {
     specials: Specials,
     /// The class of transformers that follows `add_bos_token`, when the tokenizer is of one.
     class: Option<String>,
+    /// The day that the chat template sees.
+    date: Date,
     /// What is odd but allowed.
     warnings: Vec<String>,
     /// The file's own text, when it was a tokenizer.json.
@@ -170,6 +173,18 @@ impl Tokenizer {
     /// What is odd but allowed.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The day that chat templates see, [`crate::chat::DAY`] unless it is set.
+    pub fn date(&self) -> Date {
+        self.date
+    }
+
+    /// Sets the day that chat templates see.
+    #[must_use]
+    pub fn with_date(mut self, date: Date) -> Self {
+        self.date = date;
+        self
     }
 
     /// Jinja source that turns messages into a prompt.

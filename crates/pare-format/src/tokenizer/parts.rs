@@ -203,6 +203,7 @@ impl Parts<'_> {
             unk,
             specials,
             class: None,
+            date: crate::chat::DAY,
             warnings: self.warnings,
             source,
             normalizer: self.normalizer,

@@ -62,8 +62,8 @@ fn off_grid(bundle: Bundle, seed: Option<u64>) -> Result<Bundle> {
 
 /// The model on the day that chat templates are to see, when one is given.
 fn dated(bundle: Bundle, texts: &Texts) -> Bundle {
-    let date = texts.date.unwrap_or(bundle.date);
-    Bundle { date, ..bundle }
+    let date = texts.date.unwrap_or(bundle.tokenizer.date());
+    Bundle { tokenizer: bundle.tokenizer.with_date(date), ..bundle }
 }
 
 /// Which texts a command needs.

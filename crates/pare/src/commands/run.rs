@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 pub(crate) fn run(arguments: &Run, quiet: bool, work: Work<'_>) -> Result<()> {
     let sampling = sampling(arguments)?;
     let mut bundle = open(&arguments.model, work)?;
-    bundle.date = arguments.date.unwrap_or_else(today);
+    bundle.tokenizer = bundle.tokenizer.with_date(arguments.date.unwrap_or_else(today));
     let prompt = match arguments.chat {
         true => bundle.prompt(&arguments.prompt, true)?,
         false => bundle.raw_prompt(&arguments.prompt, arguments.special)?,

@@ -41,8 +41,8 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
 
 #[test]
 fn help_names_every_command_and_option() {
-    const TEXTS: [&str; 7] =
-        ["--text", "--held-out", "--own-text", "--context", "--calibration-windows", "--windows", "--seed"];
+    const TEXTS: [&str; 8] =
+        ["--text", "--held-out", "--own-text", "--context", "--calibration-windows", "--windows", "--seed", "--date"];
     let help = pare(["--help"]).succeeds();
     let rows: &[(&str, &[&str])] = &[
         ("demo", &["--output", "--json"]),
@@ -54,6 +54,8 @@ fn help_names_every_command_and_option() {
             "run",
             &[
                 "--chat",
+                "--special",
+                "--date",
                 "--tokens",
                 "--temperature",
                 "--top-k",
@@ -68,7 +70,7 @@ fn help_names_every_command_and_option() {
         ("fit", &["--context", "--weights", "--json"]),
         ("methods", &["--markdown", "--json"]),
         ("pull", &["<NAME>", "--revision", "--token"]),
-        ("logits", &["--prompts", "--output", "--force"]),
+        ("logits", &["--prompts", "--special", "--output", "--force"]),
     ];
     for (command, options) in rows {
         assert!(help.contains(&format!("  {command} ")), "{command}: {help}");
