@@ -2,6 +2,7 @@
 
 use super::read_plain;
 use crate::Error;
+use crate::bundle::DAY;
 use pare_format::chat::{ChatTemplate, Message};
 use pare_format::tokenizer::Tokenizer;
 use serde_json::Value;
@@ -66,7 +67,7 @@ impl Template {
             let bytes = id.and_then(|id| tokenizer.token(id));
             bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
         };
-        let template = ChatTemplate::parse(tokenizer.file(), source)?;
+        let template = ChatTemplate::parse(tokenizer.file(), source)?.with_date(DAY);
         Ok(Self { template, bos: spelt(tokenizer.bos()), eos: spelt(tokenizer.eos()) })
     }
 
