@@ -134,7 +134,7 @@ fn files_of_a_comparison_are_replaced_only_when_they_are_its_own() {
 fn an_output_that_cannot_be_written_is_noticed_before_the_work() {
     let tiny = with_texts();
     // So much text that the work would take minutes.
-    let long = ["--calibration-windows", "100000"];
+    let long = ["--calibration-windows", "100000", "--own-text"];
     let below = tiny.path("b.txt/below/x");
     for what in ["inspect", "shrink", "compare"] {
         let model = tiny.name();
@@ -157,7 +157,7 @@ fn an_output_that_cannot_be_written_is_noticed_before_the_work() {
 fn a_cache_that_cannot_be_written_costs_time_not_the_answer() {
     let tiny = with_texts();
     let model = tiny.name();
-    let small = ["--calibration-windows", "4", "--windows", "2", "--context", "32", "--no-verify"];
+    let small = ["--calibration-windows", "4", "--own-text", "--context", "32", "--no-verify"];
     let shrink =
         |output: &str| pare([&["shrink", &model, "--recipe", "slim", "-o", &tiny.path(output)], &small[..]].concat());
     let kept = shrink("kept").env("PARE_CACHE", tiny.path("cache")).run();
