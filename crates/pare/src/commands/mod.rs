@@ -15,7 +15,7 @@ mod pull;
 mod run;
 mod shrink;
 
-use crate::cli::{Command, Texts};
+use crate::cli::{Command, Texts, USUAL_CONTEXT};
 use crate::show;
 use anyhow::Result;
 use pare_engine::bundle::Bundle;
@@ -146,7 +146,7 @@ fn window(texts: &Texts, bundle: &Bundle) -> usize {
     let context = texts.context;
     static SAID: Once = Once::new();
     let most = bundle.model.architecture.context;
-    if context as usize > most {
+    if context as usize > most && context != USUAL_CONTEXT {
         let name = &bundle.name;
         SAID.call_once(|| {
             show::remark(&format!("note: --context {context}: the context of {name} is {most}; using that"))

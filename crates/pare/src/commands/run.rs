@@ -1,7 +1,7 @@
 //! `pare run`: generate text.
 
 use super::{fit, open};
-use crate::cli::Run;
+use crate::cli::{Run, USUAL_TOKENS};
 use crate::show;
 use anyhow::Result;
 use pare_engine::Error;
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Run, quiet: bool, work: Work<'_>) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let full = || {
-        if written.len() == limit && limit < arguments.tokens {
+        if written.len() == limit && limit < arguments.tokens && arguments.tokens != USUAL_TOKENS {
             let (name, asked) = (&bundle.name, arguments.tokens);
             show::remark(&format!("note: --tokens {asked}: the context of {name} is {context}; it is full"));
         }

@@ -60,7 +60,7 @@ fn predictions_of_windows_are_distributions() {
     }
     for bad in [r#"{"from": 3, "windows": [[1, 2, 3, 4]]}"#, r#"{"from": 0, "windows": [[1, 999]]}"#, "{}"] {
         let windows = tiny.write("w.json", bad);
-        pare(["logits", &tiny.name(), "--windows", &windows, "-o", &out]).refuses(&["w.json"]);
+        pare(["logits", &tiny.name(), "--windows", &windows, "-o", &tiny.path("bad.f32")]).refuses(&["w.json"]);
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Ended {
 pub(crate) fn pare<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Pare {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pare"));
     command.args(arguments).env("PARE_CACHE", NO_CACHE).stdin(Stdio::null());
+    // Nothing is fetched: there is no pip, and no package index.
+    command.env("PARE_PYTHON", NO_CACHE).env("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
     Pare { command, limit: LIMIT }
 }
 
