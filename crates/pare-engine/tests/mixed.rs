@@ -44,7 +44,7 @@ fn mixed(bytes: u64, name: &str, folder: &Path, pool: &Pool) -> (Types, Vec<u8>,
     std::fs::create_dir(&own).unwrap();
     let bundle = small(&own);
     let range = range(&bundle).unwrap();
-    let losses = Losses::measure(&bundle.model, &text(1), work(pool)).unwrap();
+    let losses = Losses::measure(&bundle.model, &text(1), &text(3), work(pool)).unwrap();
     let choice = losses.choose(&bundle.model, range, bytes).unwrap();
     let made = quantise(bundle, &choice.types, &Manner::default(), &text(1), work(pool)).unwrap();
     let path = own.join("mixed.gguf");
@@ -78,7 +78,7 @@ fn too_few_bytes_have_no_choice() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = small(folder.path());
     let range = range(&bundle).unwrap();
-    let losses = Losses::measure(&bundle.model, &text(1), work(&Pool::new(1))).unwrap();
+    let losses = Losses::measure(&bundle.model, &text(1), &text(3), work(&Pool::new(1))).unwrap();
     assert!(losses.choose(&bundle.model, range, range.least - 100).is_none());
     assert!(losses.choose(&bundle.model, range, 0).is_none());
 }
@@ -146,7 +146,7 @@ fn a_quantised_source_is_copied_where_it_fits_and_nothing_seems_free() {
         let (model, range) = (source.model.clone(), range(&source).unwrap());
         let size = std::fs::metadata(folder.path().join("source.gguf")).unwrap().len();
         assert!(range.most.abs_diff(size) < 200, "{}: {} for a file of {size}", ty.name(), range.most);
-        let losses = Losses::measure(&model, &text(1), work(&pool)).unwrap();
+        let losses = Losses::measure(&model, &text(1), &text(3), work(&pool)).unwrap();
         let all = losses.choose(&model, range, range.most).unwrap();
         assert_eq!((all.types, all.nats), (Types::as_read(&model), 0.0), "{}", ty.name());
         let less: Vec<f64> = (0..=4)

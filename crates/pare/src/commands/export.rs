@@ -112,11 +112,11 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         true => Some(given.verification(texts, Some(&text), &bundle, work)?),
         false => None,
     };
-    // Types are chosen on one part of the text, codes on the other.
+    // Codes are chosen on one part of the text, types by what they lose on the other.
     let Split { fit, select } = Split::of(&text.sequences)?;
     let part = |sequences| Text { sequences, origin: text.origin.clone() };
-    let losses = Losses::measure(&bundle.model, &part(select), work)?;
-    let text = part(fit);
+    let (text, select) = (part(fit), part(select));
+    let losses = Losses::measure(&bundle.model, &text, &select, work)?;
     let Some(choice) = losses.choose(&bundle.model, range, budget) else {
         return Err(refused(format!("--bytes {bytes}: no choice of types fits; please report this")));
     };

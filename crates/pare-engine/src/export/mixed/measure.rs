@@ -76,22 +76,23 @@ pub(super) fn bytes([rows, columns]: [usize; 2], ty: RowType) -> u64 {
     (rows * (columns / ty.values_per_block() * ty.bytes_per_block())).next_multiple_of(32) as u64
 }
 
-/// The curves of the embedding, the head when it is another matrix, and each block's projections.
+/// The curves of the embedding, the head when it is another matrix, and each block's projections: codes are chosen on `fit`, and what they
+/// lose is measured on `select`, where they do not look better than they are.
 ///
 /// # Errors
 /// The user stops it; numbers that are not finite.
-pub(super) fn curves(dense: &Model, sequences: &[Vec<u32>], work: Work<'_>) -> Result<Vec<Curve>, Error> {
+pub(super) fn curves(
+    dense: &Model,
+    fit: &[Vec<u32>],
+    select: &[Vec<u32>],
+    work: Work<'_>,
+) -> Result<Vec<Curve>, Error> {
     let pool = work.pool;
-    let count = WINDOWS.min(sequences.len().div_ceil(2));
-    let measured: Vec<usize> = (0..count).map(|index| index * sequences.len() / count).collect();
-    let windows: Vec<Vec<u32>> =
-        measured.iter().map(|&at| &sequences[at]).map(|own| own[..own.len().min(TOKENS)].to_vec()).collect();
-    // Codes are chosen on other text than they are measured on: on their own they would look better than they are.
-    let mut others: Vec<Vec<u32>> =
-        (0..sequences.len()).filter(|at| !measured.contains(at)).map(|at| sequences[at].clone()).collect();
-    if others.is_empty() {
-        others = sequences.to_vec();
-    }
+    let count = WINDOWS.min(select.len());
+    let windows: Vec<Vec<u32>> = (0..count)
+        .map(|index| &select[index * select.len() / count])
+        .map(|own| own[..own.len().min(TOKENS)].to_vec())
+        .collect();
     let fast = dense.packed(PackAs::Exact, pool);
     let width = dense.architecture.hidden;
     work.progress.begin("measuring", dense.blocks.len() as u64 + 1);
@@ -121,7 +122,7 @@ pub(super) fn curves(dense: &Model, sequences: &[Vec<u32>], work: Work<'_>) -> R
         Ok(divergence(&logits(&fast, &stream)))
     };
     let mut curves = Vec::new();
-    let mut chosen_on = Stream::embed(&dense.architecture, dense.embedding.as_ref(), &others);
+    let mut chosen_on = Stream::embed(&dense.architecture, dense.embedding.as_ref(), fit);
     for (index, block) in dense.blocks.iter().enumerate() {
         let fast_block = &fast.blocks[index];
         let own = streams[index].look(fast_block, &POINTS, work)?;

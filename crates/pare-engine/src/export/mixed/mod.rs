@@ -91,12 +91,12 @@ pub struct Choice {
 pub struct Losses(Vec<Curve>);
 
 impl Losses {
-    /// Measures on calibration text.
+    /// Measures on `select` what codes that are chosen on `fit` lose.
     ///
     /// # Errors
     /// The user stops it; numbers that are not finite.
-    pub fn measure(model: &Model, text: &Text, work: Work<'_>) -> Result<Self, Error> {
-        Ok(Self(measure::curves(model, &text.sequences, work)?))
+    pub fn measure(model: &Model, fit: &Text, select: &Text, work: Work<'_>) -> Result<Self, Error> {
+        Ok(Self(measure::curves(model, &fit.sequences, &select.sequences, work)?))
     }
 
     /// The types whose sum of losses is least among those that fit into a file of `bytes`; none when nothing fits.
