@@ -340,7 +340,7 @@ impl Recipe {
         if !self.cut.is_empty() || self.encode.iter().any(removing) {
             let itself = |score: &str| {
                 let only = self.rewrite.is_empty() && self.encode.is_empty();
-                only && self.cut.iter().all(|cut| cut.score == score && cut.compensate.is_none())
+                only && self.baseline(score).cut == self.cut
             };
             let others = ["random", "magnitude"].into_iter().filter(|score| !itself(score));
             baselines.extend(others.map(|score| self.baseline(score)));

@@ -18,7 +18,7 @@ fn figures(label: &str, role: Role) -> Figures {
         bytes: Some(98_362_432),
         prefill_tok_s: Some(410.0),
         decode_tok_s: Some(61.5),
-        peak_memory_bytes: None,
+        peak_memory_bytes: Some(217_000_000),
         probes: [("copying".to_owned(), 0.8), ("copying_generated".to_owned(), 0.6)].into(),
     }
 }
