@@ -74,7 +74,7 @@ fn a_cached_text_is_read_back_and_a_broken_one_written_anew() {
         let first = write();
         let file = cached(cache).remove(0);
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(name.starts_with(&format!("3-{}-calibration-5-", fingerprint(&model))), "{name}");
+        assert!(name.starts_with(&format!("4-{}-calibration-5-", fingerprint(&model))), "{name}");
         assert!(name.ends_with("-5x24.tokens"), "{name}");
         let sound = fs::read(&file).unwrap();
         // Another token in the file is what is then read: the text came from there.

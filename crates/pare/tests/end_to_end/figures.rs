@@ -94,11 +94,11 @@ fn a_model_is_never_measured_on_text_that_it_wrote_itself() {
     };
     eval(&["--own-text"]).refuses(&["no text to measure on", "--held-out FILE", "--against MODEL"]);
     // Nothing can be fetched.
-    eval(&[]).env("PARE_PYTHON", "no-such-python").refuses(&["no-such-python", "speeches", "--held-out FILE"]);
+    eval(&[]).env("PARE_PYTHON", "no-such-python").refuses(&["no-such-python", "encyclopedia", "--held-out FILE"]);
     // Another model writes for both; what cannot be fetched is said.
     let ended = eval(&["--against", &model, "--json"]).env("PARE_PYTHON", "no-such-python").run();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains("note: without the packaged text speeches"), "{ended:?}");
+    assert!(ended.stderr.contains("note: without the packaged text encyclopedia"), "{ended:?}");
     let figures: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(figures["texts"][0]["name"], "own text");
     assert_eq!(figures["texts"][0]["perplexity"], figures["perplexity"]);
