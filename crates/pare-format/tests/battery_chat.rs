@@ -96,7 +96,7 @@ fn hostile_templates() {
         template("C04 10 MB", Says(&["10485760 bytes", "262144"]), "x".repeat(10 << 20)),
         template(
             "C04 output",
-            Says(&["output of more than 4194328 bytes"]),
+            Says(&["output of more than 41944", "four times the messages and 4 MiB"]),
             "{% for i in range(90000) %}yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy{% endfor %}",
         ),
         template(

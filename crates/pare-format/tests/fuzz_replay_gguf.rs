@@ -101,7 +101,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "tokenizer",
             "split.json",
             json(
-                r#""normalizer":{"type":"NFKC"},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\p{N}+|[ab]{2,3}"},"behavior":"MergedWithNext","invert":true},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|im_end|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{}},"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#,
+                r#""normalizer":{"type":"NFKC"},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\p{N}+|[ab]{2,3}"},"behavior":"MergedWithNext","invert":true},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|im_end|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{"<|im_end|>":{"id":"<|im_end|>","ids":[4],"tokens":["<|im_end|>"]}}},"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#,
                 r#","unk_token":"a","fuse_unk":true"#,
             ),
         ),

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::index::files;
 use crate::config::CONFIG;
 use crate::quote::quoted;
+use crate::safetensors::shard::SINGLE;
 
 /// What the directory holds in place of the model, for the end of a message: what to give instead, or what to convert.
 pub(super) fn instead(root: &Path) -> Option<String> {
@@ -31,7 +32,7 @@ pub(super) fn instead(root: &Path) -> Option<String> {
     if let Some(name) = names.iter().find(has_config) {
         return Some(format!("the folder {} in it is a model: give its path", quoted(name)));
     }
-    if let Some(name) = ends(".safetensors") {
+    if let Some(name) = names.iter().find(|name| name.ends_with(".safetensors") && *name != SINGLE) {
         return Some(format!("there is {}: give the file with all weights that name", quoted(name)));
     }
     let other = [(".onnx", "ONNX"), (".npz", "MLX"), (".h5", "TensorFlow"), (".msgpack", "Flax")];
