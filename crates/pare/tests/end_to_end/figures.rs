@@ -5,7 +5,7 @@ use crate::program::pare;
 use crate::words::story;
 use serde_json::{Value, json};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "bytes",
     "context",
     "decode_tok_s",
