@@ -403,8 +403,15 @@ fn shrunk_on(model: &Model, recipe: &Recipe, fit: u64, select: u64) -> Shrunk {
     let text = [sequences(6, 24, 128, fit), sequences(2, 24, 128, select)].concat();
     let split = Split::of(&text).unwrap();
     assert_eq!((split.fit.len(), split.select.len()), (6, 2));
-    let request =
-        Request { recipe, keep: recipe.keep, calibration: &text, seed: 3, bias_allowed: &|_| true, form: None, job: None };
+    let request = Request {
+        recipe,
+        keep: recipe.keep,
+        calibration: &text,
+        seed: 3,
+        bias_allowed: &|_| true,
+        form: None,
+        job: None,
+    };
     shrink(model, &request, work(&pool)).unwrap()
 }
 
