@@ -191,6 +191,7 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
     config.tied = model.head.is_none();
     config.dtype = Some(dtype);
     config.own_forms = own_forms;
+    config.quantised = None;
     config.attention_bias |= has_bias(&[Projection::Q, Projection::K, Projection::V, Projection::O]);
     config.mlp_bias |= has_bias(&[Projection::Gate, Projection::Up, Projection::Down]);
     let attention = shapes.iter().find_map(|shape| shape.attention);

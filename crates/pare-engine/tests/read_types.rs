@@ -1,7 +1,7 @@
 //! Block types that are read but not made: they run by the exact law, are copied where nothing changed, and encoded anew where asked for.
 
 use crate::forms::wide;
-use crate::tiny::{bits, logits, sequences, work};
+use crate::tiny::{bits, golden, json_of, logits, sequences, tokenizer_json, work};
 use pare_engine::bundle::Bundle;
 use pare_engine::export::{Export, Target};
 use pare_engine::write::{WriteAs, write_directory};
@@ -110,4 +110,37 @@ fn every_type_runs_by_the_exact_law_and_is_copied_where_nothing_changed() {
     assert!(plan.notes().iter().any(|note| note.contains("quantised already")), "{:?}", plan.notes());
     plan.write(NewFile::create(&other, false).unwrap(), work(&pool)).unwrap();
     assert!(names(&open(&other).model).iter().all(|name| *name == "Q8_0"));
+}
+
+#[test]
+fn what_another_tool_quantised_is_written_without_its_description() {
+    let (pool, folder) = (Pool::new(1), tempfile::tempdir().unwrap());
+    let source = folder.path().join("gptq");
+    std::fs::create_dir(&source).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("quantised/gptq").join(file), source.join(file)).unwrap();
+    }
+    std::fs::write(source.join("tokenizer.json"), tokenizer_json()).unwrap();
+    let before = Bundle::open(&source.display().to_string(), work(&pool)).unwrap();
+    assert!(names(&before.model).iter().all(|name| *name == "Q4_0"));
+    let tokens = sequences(1, 12, 16, 8).remove(0);
+    for (write_as, method) in [(WriteAs::Auto, None), (WriteAs::Kept, Some("pare"))] {
+        let directory = folder.path().join(write_as.name());
+        let output = OutputDir::create(&directory, false).unwrap();
+        write_directory(&output, &before, &before.model, write_as, work(&pool)).unwrap();
+        output.commit().unwrap();
+        let config = json_of(&directory.join("config.json"));
+        assert_eq!(config["quantization_config"]["quant_method"].as_str(), method, "{config}");
+        assert!(config["quantization_config"]["bits"].is_null(), "{config}");
+        let after = Bundle::open(&directory.display().to_string(), work(&pool)).unwrap();
+        if method.is_some() {
+            assert_eq!(bits(&logits(&after.model, &tokens, &pool)), bits(&logits(&before.model, &tokens, &pool)));
+        }
+    }
+    // Value for value in a GGUF file.
+    let file = folder.path().join("gptq.gguf");
+    Export::as_stored(&before).unwrap().write(NewFile::create(&file, false).unwrap(), work(&pool)).unwrap();
+    let after = Bundle::open(&file.display().to_string(), work(&pool)).unwrap();
+    assert_eq!(names(&after.model), names(&before.model));
+    assert_eq!(bits(&logits(&after.model, &tokens, &pool)), bits(&logits(&before.model, &tokens, &pool)));
 }

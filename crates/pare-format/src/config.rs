@@ -12,11 +12,13 @@ mod fields;
 mod llama;
 pub(crate) mod names;
 mod neutral;
+mod quantised;
 mod rope;
 mod shapes;
 mod text;
 mod window;
 
+pub use quantised::{Packing, Quantised};
 pub use rope::{Rope, Scaling};
 pub use shapes::{AttentionShape, BlockShape};
 
@@ -125,6 +127,8 @@ pub struct ModelConfig {
     pub shortcuts: bool,
     /// Whether matrices may be kept in the forms of docs/FORMAT.md: a `quantization_config` with the `quant_method` "pare".
     pub own_forms: bool,
+    /// How another tool quantised the matrices, when one did.
+    pub quantised: Option<Quantised>,
     /// Everything that the file says, kept for writing back.
     pub raw: Object,
 }
@@ -142,12 +146,13 @@ impl ModelConfig {
     /// Checks the entries `raw` of `file`.
     ///
     /// # Errors
-    /// `Found` or `TooLarge` with the field, its value and what was expected; `Unsupported` for another family, remote code, quantised
-    /// weights, another activation or position scheme.
+    /// `Found` or `TooLarge` with the field, its value and what was expected; `Unsupported` for another family, remote code, weights
+    /// quantised in a way that is not read, another activation or position scheme.
     pub fn from_json(file: &Path, raw: Object) -> Result<Self> {
         let fields = Fields { file, object: &raw, prefix: "" };
         let family = family(&fields)?;
-        let own_forms = own_forms(&fields)?;
+        let own_forms = own_forms(&fields);
+        let quantised = if own_forms { None } else { quantised::read(&fields)? };
         refuse_unsupported(&fields, family)?;
         let hidden = fields.required("hidden_size", 1, limits::WIDTH)?;
         let blocks = fields.required("num_hidden_layers", 1, limits::BLOCKS)?;
@@ -202,6 +207,7 @@ impl ModelConfig {
             uneven: None,
             shortcuts: shapes::read_shortcuts(&fields, own_forms)?,
             own_forms,
+            quantised,
             raw: Object::default(),
         };
         config.uneven = shapes::read(&fields, &config)?;
@@ -275,20 +281,13 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
     Err(error)
 }
 
-/// Whether the weights may be kept in pare's own forms; anything else that is quantised is refused.
-fn own_forms(fields: &Fields<'_>) -> Result<bool> {
-    let key = "quantization_config";
-    let Some(value) = fields.present(key) else { return Ok(false) };
-    let method = match value {
-        Json::Object(object) => object.get("quant_method").unwrap_or(value),
-        other => other,
+/// Whether the weights may be kept in pare's own forms.
+fn own_forms(fields: &Fields<'_>) -> bool {
+    let method = match fields.present("quantization_config") {
+        Some(Json::Object(object)) => object.get("quant_method"),
+        _ => None,
     };
-    if matches!(method, Json::String(method) if method == OWN_METHOD) && matches!(value, Json::Object(_)) {
-        return Ok(true);
-    }
-    let found = format!("quantised weights ({})", method.shown());
-    let kind = FormatErrorKind::Unsupported { found, supported: "plain weights".into() };
-    Err(FormatError::new(fields.file, kind).item(quote::field(key)).hint("give the model that was not quantised"))
+    matches!(method, Some(Json::String(method)) if method == OWN_METHOD)
 }
 
 fn refuse_unsupported(fields: &Fields<'_>, family: Family) -> Result<()> {

@@ -14,6 +14,7 @@ mod beside;
 mod checks;
 mod forms;
 mod index;
+mod quantised;
 mod resolve;
 
 pub use beside::TemplateFile;
@@ -111,6 +112,11 @@ impl ModelDirectory {
         let (tied, warning) = checks::tied(&model);
         model.config.tied = tied;
         model.warnings.extend(warning);
+        if model.config.quantised.as_ref().is_some_and(|quantised| quantised.rounds_activations) {
+            model.warnings.push(format!(
+                "{CONFIG} asks for rounded activations; pare rounds the weights alone, and is nearer to the model"
+            ));
+        }
         Ok(model)
     }
 
@@ -203,6 +209,20 @@ impl ModelDirectory {
     /// `Names` with the first five missing or extra names and their number; as [`ModelDirectory::form`].
     pub fn check_tensor_names(&self) -> Result<()> {
         let present = self.names().filter(|name| !self.config.may_ignore(name));
+        if let Some(quantised) = &self.config.quantised {
+            let expected: BTreeSet<String> = self.config.tensor_names().collect();
+            let owners = present.map(|name| match self.owner_of_part(quantised.packing, name) {
+                owner if expected.contains(&owner) => owner,
+                _ => name.to_owned(),
+            });
+            let owners: BTreeSet<String> =
+                owners.filter(|name| expected.contains(name) || !self.is_idle_bias(name)).collect();
+            check_names(&self.root, expected.iter().cloned(), owners.iter().map(String::as_str))?;
+            return expected
+                .iter()
+                .filter(|name| forms::is_matrix(name))
+                .try_for_each(|name| self.form(name).map(drop));
+        }
         if !self.config.own_forms {
             return check_names(&self.root, self.config.tensor_names(), present);
         }

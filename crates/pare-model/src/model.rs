@@ -131,14 +131,13 @@ pub fn repack(weight: &Arc<dyn Weight>, pack: PackAs, pool: &Pool) -> Arc<dyn We
     if pack == PackAs::Stored && weight.product().is_some() {
         return Arc::clone(weight);
     }
-    if let (PackAs::Stored, Some(stored)) = (pack, weight.as_stored()) {
-        if let Some(packed) = Packed::blocks(stored, pool) {
-            return Arc::new(packed);
-        }
-        // Blocks that no kernel multiplies are decoded row by row where they are: as f32 they would take up to 20 times the memory.
-        if stored.element().is_quantised() {
-            return Arc::clone(weight);
-        }
+    if let (PackAs::Stored, Some(stored)) = (pack, weight.as_stored())
+        && let Some(packed) = Packed::blocks(stored, pool)
+    {
+        return Arc::new(packed);
+    }
+    if pack == PackAs::Stored && weight.stays() {
+        return Arc::clone(weight);
     }
     let ty = match pack {
         PackAs::Stored | PackAs::Exact => Packed::exact_type(weight.as_ref()),

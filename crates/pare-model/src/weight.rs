@@ -47,6 +47,11 @@ pub trait Weight: Send + Sync + Debug {
         None
     }
 
+    /// Whether it is multiplied where it is: no kernel takes its codes, and repacked as f32 it would need several times the memory.
+    fn stays(&self) -> bool {
+        false
+    }
+
     /// Decodes row `row` (`in` values) into `out`.
     fn decode_row(&self, row: usize, out: &mut [f32]);
 

@@ -8,6 +8,7 @@ mod forms;
 mod fuzz_replay;
 mod passes;
 mod plans;
+mod quantised;
 mod removal;
 mod shortcuts;
 mod storages;

@@ -155,7 +155,7 @@ fn every_field_is_checked() {
         (r#""hidden_act": "gelu""#, &["activation \"gelu\" is not supported; supported: silu"]),
         (r#""model_type": "gpt2""#, &["model type \"gpt2\" is not supported; supported: llama, mistral, qwen2, qwen3"]),
         (r#""model_type": "x", "auto_map": {"AutoModel": "x.py"}"#, &["\"x\" is not supported", "never runs code"]),
-        (r#""quantization_config": {"quant_method": "gptq"}"#, &["\"gptq\"", "not supported"]),
+        (r#""quantization_config": {"quant_method": "hqq"}"#, &["\"hqq\"", "not supported"]),
         (
             r#""rope_scaling": {"rope_type": "dynamic", "factor": 2}"#,
             &["rope_scaling.rope_type", "\"dynamic\" is not supported"],

@@ -58,12 +58,16 @@ impl ModelConfig {
     /// Names the method by which other tools refuse weights that they would misread; takes the name away where all are plain.
     fn write_method(&self, raw: &mut Object) {
         let key = "quantization_config";
-        let there = matches!(raw.get(key), Some(Json::Object(_)));
-        if self.needs_pare() && !there {
+        let there = raw.get(key).is_some();
+        let own = match raw.get(key) {
+            Some(Json::Object(method)) => method.get("quant_method") == Some(&Json::from(OWN_METHOD)),
+            _ => false,
+        };
+        if self.needs_pare() && !own {
             let mut method = Object::default();
             method.set("quant_method", OWN_METHOD);
             raw.set(key, Json::Object(method));
-        } else if there && !self.needs_pare() {
+        } else if there && !self.needs_pare() && self.quantised.is_none() {
             raw.remove(key);
         }
     }

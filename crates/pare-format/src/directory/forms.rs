@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ModelDirectory;
+use crate::config::Packing;
 use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::gguf::GgmlType;
 use crate::quote;
@@ -17,6 +18,8 @@ pub enum Form {
     Plain,
     /// `NAME.q4_k` and its like: rows of quantised blocks.
     Blocks(GgmlType),
+    /// As another tool packed it.
+    Quantised(Packing),
     /// `NAME.2of4.positions`, `.values`, `.scales`.
     TwoOfFour,
     /// `NAME.rows8.offsets`, `.columns`, `.values`, `.scales`.
@@ -58,11 +61,14 @@ pub(super) fn is_matrix(name: &str) -> bool {
 }
 
 impl ModelDirectory {
-    /// How the weight `name` is kept. Only a directory whose `config.json` says `"quant_method": "pare"` keeps any in parts.
+    /// How the weight `name` is kept. Only a directory whose `config.json` has a `quantization_config` keeps any in parts.
     ///
     /// # Errors
     /// `Found`, naming the tensor: there is none, more than one form, a part too few or one that no form has, nesting too deep.
     pub fn form(&self, name: &str) -> Result<Form> {
+        if let Some(quantised) = &self.config.quantised {
+            return self.quantised_form(name, quantised.packing);
+        }
         if !self.config.own_forms {
             return self.require(name).map(|_| Form::Plain);
         }
@@ -178,7 +184,7 @@ impl ModelDirectory {
         }
     }
 
-    fn wrong(&self, name: &str, found: &str, expected: &str) -> FormatError {
+    pub(super) fn wrong(&self, name: &str, found: &str, expected: &str) -> FormatError {
         let kind = FormatErrorKind::Found { found: found.to_owned(), expected: expected.to_owned() };
         FormatError::new(&self.root, kind).item(quote::tensor(name))
     }

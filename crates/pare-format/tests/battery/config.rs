@@ -168,8 +168,8 @@ fn configs() -> Vec<Row> {
         field(
             "I12",
             "\"vocab_size\"",
-            "\"quantization_config\": {\"quant_method\": \"awq\"}, \"vocab_size\"",
-            &["field \"quantization_config\": quantised weights (\"awq\") is not supported"],
+            "\"quantization_config\": {\"quant_method\": \"aqlm\"}, \"vocab_size\"",
+            &["field \"quantization_config\": quantised weights (\"aqlm\") is not supported"],
         ),
     ]
 }

@@ -1,6 +1,6 @@
 //! Block types of GGUF that are read and copied but never made, decoded as the `gguf` package does.
 
-use super::{BlockType, four, iq, k, plain, ternary};
+use super::{four, iq, k, plain, ternary};
 use crate::isa::{Isa, versions};
 
 /// A block-quantised type of GGUF that has no encoder here.
@@ -101,11 +101,6 @@ impl ReadType {
             ReadType::Tq2_0 => "TQ2_0",
             ReadType::Mxfp4 => "MXFP4",
         }
-    }
-
-    /// What values of this type are rounded to when they changed: the smallest type with an encoder and blocks as long.
-    pub fn made_as(self) -> BlockType {
-        if self.values_per_block() == 32 { BlockType::Q4_0 } else { BlockType::Q4K }
     }
 
     /// Decodes whole blocks: scales widened from f16, arithmetic in f32, each product and sum rounded.

@@ -1,6 +1,7 @@
 //! A Hugging Face directory.
 
 mod forms;
+mod quantised;
 
 use super::{Loaded, Tensors, assemble, window_warning};
 use crate::storage::{Element, Stored};

@@ -3,6 +3,7 @@
 mod dense;
 mod low_rank;
 mod packed;
+mod scaled;
 mod sparse;
 mod stored;
 mod sum;
@@ -11,6 +12,7 @@ mod wrapped;
 pub use dense::Dense;
 pub use low_rank::LowRank;
 pub use packed::Packed;
+pub use scaled::{Code, Groups, Scaled};
 pub use sparse::{Sparse, SparseMatrix};
 pub use stored::{Element, Stored};
 pub use sum::Sum;

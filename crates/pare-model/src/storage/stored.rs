@@ -174,6 +174,10 @@ impl Weight for Stored {
         self.decode(row, 0, out);
     }
 
+    fn stays(&self) -> bool {
+        matches!(self.element, Element::Read(_))
+    }
+
     fn bytes(&self) -> usize {
         self.bytes.len()
     }

@@ -1,6 +1,6 @@
 //! A weight from the tensors of its form. Every length is compared with the bytes that are there before anything is allocated.
 
-use super::{element, wrong_shape};
+use super::{element, quantised, wrong_shape};
 use crate::load::gguf;
 use crate::storage::{Element, LowRank, Sparse, Stored, Sum, Wrapped};
 use crate::weight::Weight;
@@ -23,6 +23,10 @@ pub(super) fn weight(
     let tensors = Parts { directory, name, shape };
     Ok(match form {
         Form::Plain => Arc::new(plain(&directory.require(name)?, name, shape)?),
+        Form::Quantised(packing) => {
+            let group = directory.config().quantised.as_ref().and_then(|quantised| quantised.group);
+            quantised::weight(directory, name, *packing, group, shape)?
+        }
         Form::Blocks(ty) => Arc::new(tensors.blocks(&suffix_of(*ty), gguf::element(*ty))?),
         Form::TwoOfFour => Arc::new(tensors.two_of_four()?),
         Form::EightRows => Arc::new(tensors.eight_rows()?),
