@@ -3,6 +3,7 @@
 use crate::tiny::{five_blocks, logits, sequences, work};
 use pare_engine::inspect::{LEVELS, curve, inspect};
 use pare_engine::report::BlockRedundancy;
+use pare_engine::split::Split;
 use pare_kernels::pool::Pool;
 use pare_model::model::Model;
 use pare_model::plan::{Edit, Plan};
@@ -128,7 +129,7 @@ fn curves_rise_from_nothing_to_the_whole_part() {
 fn the_ends_of_a_curve_are_what_models_without_the_part_do() {
     let model = five_blocks();
     let curves = curve(&model, &text(&model), &[1.0], work(&Pool::new(2))).unwrap();
-    let measured = &text(&model)[..3];
+    let measured = &Split::of(&text(&model)).unwrap().select;
     for block in [0, 3] {
         let without = |edit| {
             let changed = model.apply(&Plan { edits: vec![edit] }).unwrap();

@@ -8,7 +8,7 @@ fn digits<const N: usize>(bytes: &[u8], d: f32, out: &mut [f32]) {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     for (values, power) in out.chunks_exact_mut(bytes.len()).zip(&POWERS[..N]) {
         for (value, byte) in values.iter_mut().zip(bytes) {
-            let digit = u16::from(byte.wrapping_mul(*power)) * 3 >> 8;
+            let digit = (u16::from(byte.wrapping_mul(*power)) * 3) >> 8;
             *value = d * (i32::from(digit) - 1) as f32;
         }
     }
