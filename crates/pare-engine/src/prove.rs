@@ -50,6 +50,9 @@ pub struct Job<'a> {
     pub resumable: bool,
 }
 
+/// The most memory of a process that opens the model at a path and runs it; none where that cannot be measured.
+pub type Weigh<'a> = dyn Fn(&Path) -> Option<u64> + 'a;
+
 /// How to measure.
 pub struct Proof<'a> {
     /// Texts that only figures see, one at least.
@@ -66,7 +69,7 @@ pub struct Proof<'a> {
     pub speed: bool,
     /// The most memory of a process that opens the model at a path alone and runs it at a context of [`crate::bench::MEMORY_CONTEXT`]
     /// tokens, or of its whole window when that is shorter; none where that cannot be measured.
-    pub weigh: Option<&'a dyn Fn(&Path) -> Option<u64>>,
+    pub weigh: Option<&'a Weigh<'a>>,
 }
 
 impl Job<'_> {

@@ -18,10 +18,13 @@ mod sync {
     pub(super) use loom::thread::{Builder, JoinHandle, Thread, park, yield_now};
 
     /// A model has no clock: a worker that finds nothing goes to sleep at once, which is where orders matter.
-    #[derive(Default)]
     pub(super) struct Patience;
 
     impl Patience {
+        pub(super) fn new() -> Self {
+            Self
+        }
+
         pub(super) fn is_over(&mut self) -> bool {
             true
         }

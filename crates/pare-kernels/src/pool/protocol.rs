@@ -189,7 +189,7 @@ impl State {
 
     /// Waits for an open job that is not number `last`, enters it and returns its number; `None` at the end.
     fn enter(&self, index: usize, last: u64) -> Option<u64> {
-        let mut patience = Patience::default();
+        let mut patience = Patience::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
             let number = word & !(NUMBER - 1);
@@ -205,7 +205,7 @@ impl State {
             spin_loop();
             if patience.is_over() {
                 self.sleep(index, word);
-                patience = Patience::default();
+                patience = Patience::new();
             }
         }
     }

@@ -19,6 +19,10 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
     /// Counts a look at the shared state; whether it was the last.
     pub(super) fn is_over(&mut self) -> bool {
         self.looks = self.looks.wrapping_add(1);

@@ -286,5 +286,6 @@ fn what_cannot_be_compared_is_refused_before_the_work() {
     tiny.write("else/notes", "mine");
     to(&tiny.path("else")).refuses(&["else", "not empty", "another directory"]);
     assert_eq!(names(&tiny.folder().join("else")), ["notes"]);
-    to(&tiny.path("a.txt/below")).refuses(&["a.txt/below", "cannot write"]);
+    tiny.write("c.txt", "no folder");
+    to(&tiny.path("c.txt/below")).refuses(&["c.txt/below", "cannot write"]);
 }

@@ -172,7 +172,7 @@ fn real_work_of_every_kind_stops_within_two_seconds() {
         ("TERM", 3000, &["shrink", model, "--recipe", "sparsegpt", "--text", &text, "--no-verify", "-o", &out]),
         ("INT", 2500, &["export", model, "--gguf", "q4_k_m", "--gptq", "--text", &text, "-o", &file]),
         ("TERM", 1500, &["bench", model, "--prompt", "4096", "--rounds", "50"]),
-        ("INT", 900, &["run", model, &"word ".repeat(7000), "--json"]),
+        ("INT", 900, &["run", model, &"word ".repeat(7000), "--json", "--quiet"]),
     ];
     for (signal, milliseconds, arguments) in rows {
         let small = ["--calibration-windows", "16"];

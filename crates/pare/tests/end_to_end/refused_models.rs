@@ -143,7 +143,7 @@ fn nothing_is_pared(tiny: &Tiny, parts: &[&str]) {
     }
     pare(["compare", &model, "--recipes", "slim", "--keep", "0.8", "-o", &output]).refuses(parts);
     let sound = Tiny::new();
-    pare(["merge", &sound.name(), &model, "--no-verify", "-o", &output]).refuses(parts);
+    pare(["merge", &sound.name(), &model, "--method", "average", "--no-verify", "-o", &output]).refuses(parts);
     assert_eq!(names(tiny.folder()), before);
 }
 

@@ -18,25 +18,11 @@ const WRITTEN: [&str; 6] = [
 const FAMILIES: [&str; 7] =
     ["llama-linear", "llama-llama3-biases", "llama-tied", "llama-yarn", "mistral", "qwen2", "qwen3"];
 
-/// A recipe for each way to cut. The others run in the tests of the engine.
-const RECIPES: [&str; 10] = [
-    "llm-drop",
-    "magnitude",
-    "random",
-    "shortgpt",
-    "slim",
-    "slim-free",
-    "wanda",
-    "wanda-2of4",
-    "wanda-8rows",
-    "wanda-sp",
-];
-
 fn recipes() -> Vec<String> {
     let json = pare(["methods", "--json"]).json();
     let known = json["recipes"].as_array().unwrap().iter().map(|recipe| recipe["name"].as_str().unwrap().to_owned());
-    let recipes: Vec<String> = known.filter(|name| RECIPES.contains(&name.as_str())).collect();
-    assert_eq!(recipes, RECIPES);
+    let recipes: Vec<String> = known.collect();
+    assert!(recipes.len() >= 44, "{recipes:?}");
     recipes
 }
 
@@ -77,14 +63,17 @@ fn remove_timings(value: &mut Value) -> usize {
 
 #[test]
 fn every_recipe_writes_a_model_that_loads_the_same_at_any_number_of_threads() {
-    let tiny = with_texts("llama-tied");
-    let (model, a, b) = (tiny.name(), tiny.path("a.txt"), tiny.path("b.txt"));
-    let dense = pare(["eval", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"]).json();
+    let tiny = Tiny::five_blocks();
+    let (model, a, b) = (tiny.name(), tiny.write("a.txt", story(900, 1)), tiny.write("b.txt", story(900, 2)));
+    let eval = |model: &str, more: &[&str]| {
+        let fixed = ["eval", model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"];
+        pare([&fixed[..], more].concat()).json()
+    };
+    let dense = eval(&model, &[]);
     for recipe in recipes() {
-        let keep = keep(&recipe);
         let outputs = ["1", "2"].map(|threads| {
             let output = tiny.path(&format!("{recipe}-{threads}"));
-            let fixed = ["shrink", &model, "--recipe", &recipe, "--keep", keep, "--text", &a, "--no-verify", "--json"];
+            let fixed = ["shrink", &model, "--recipe", &recipe, "--text", &a, "--no-verify", "--json"];
             let said = pare([&fixed[..], &["-o", &output, "--threads", threads]].concat()).json();
             assert_eq!(said, json!({ "written": output }));
             output
@@ -96,24 +85,25 @@ fn every_recipe_writes_a_model_that_loads_the_same_at_any_number_of_threads() {
         }
 
         let record = record(one);
-        assert_eq!(record["recipe"]["name"], *recipe);
-        assert_eq!((&record["keep"], &record["seed"]), (&json!(keep.parse::<f64>().unwrap()), &json!(0)), "{recipe}");
+        assert_eq!((&record["recipe"]["name"], &record["seed"]), (&json!(recipe), &json!(0)));
         assert_eq!(record["pare"], env!("CARGO_PKG_VERSION"));
-        assert!(!record["plan"].as_array().unwrap().is_empty(), "{recipe}: nothing was removed");
         assert!(record["calibration"].as_str().unwrap().contains("a.txt"));
-        assert_eq!((&record["report"], &record["dtype"]), (&Value::Null, &json!("F16")));
+        let edits = record["plan"].as_array().unwrap();
+        let cuts = record["recipe"]["cut"].as_array().is_some_and(|cuts| !cuts.is_empty());
+        assert_eq!(!edits.is_empty(), cuts, "{recipe}: a plan says what was cut");
+        assert!(record["report"].is_null() && record["dtype"].is_string(), "{recipe}");
         let bytes = fs::metadata(one.join("model.safetensors")).unwrap().len();
         assert_eq!(record["weight_bytes"], bytes, "{recipe}");
 
-        let arguments =
-            ["eval", &outputs[0], "--against", &model, "--held-out", &b, "--json", "--probes", "0", "--no-speed"];
-        let figures = pare(arguments).json();
+        let figures = eval(&outputs[0], &["--against", &model]);
         assert_eq!(figures["bytes"], bytes, "{recipe}");
-        assert!(figures["perplexity"].as_f64().unwrap() > 1.0, "{recipe}");
-        assert!(figures["kl_mean"].as_f64().unwrap() > 0.01, "{recipe}: {figures}");
-        let (before, after) = (dense["parameters"].as_u64().unwrap(), figures["parameters"].as_u64().unwrap());
-        let masks = record["plan"].as_array().unwrap().iter().all(|edit| edit["edit"] == "mask");
-        assert_eq!(after == before, masks, "{recipe}: {before} -> {after}");
+        assert!(figures["perplexity"].as_f64().is_some_and(f64::is_finite), "{recipe}: {figures}");
+        assert!(figures["kl_mean"].as_f64().is_some_and(|nats| nats > 0.0), "{recipe}: {figures}");
+        if cuts {
+            let (before, after) = (dense["parameters"].as_u64().unwrap(), figures["parameters"].as_u64().unwrap());
+            let masks = edits.iter().all(|edit| edit["edit"] == "mask");
+            assert_eq!(after == before, masks, "{recipe}: {before} -> {after}");
+        }
         pare(["run", &outputs[0], "hi", "-n", "4"]).succeeds();
         let reloaded = tiny.path("again");
         pare(["shrink", &outputs[0], "--recipe", "magnitude", "--text", &a, "--no-verify", "-o", &reloaded, "--force"])

@@ -219,11 +219,14 @@ fn form(gram: &[f64], inputs: usize, site: Site) -> Result<Form, Error> {
 /// What is written where codes are chosen.
 const CHOSEN: Effort = Effort { carry: true, rounds: 1 };
 
+/// What a model with this weight in the place of its own loses, in nats.
+type Nats<'a> = dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error> + 'a;
+
 /// The loss of every type of fewer bytes than the weight has, each measured in the model.
 fn tried(
     weight: &Arc<dyn Weight>,
     form: &Form,
-    nats: &dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error>,
+    nats: &Nats<'_>,
     pool: &Pool,
 ) -> Result<Curve, Error> {
     let (as_read, matrix) = (Way::as_read(weight.as_ref()), unpacked(weight));
