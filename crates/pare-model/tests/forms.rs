@@ -475,9 +475,9 @@ fn sums_and_wrapped_weights_hold_every_other_form() {
 #[test]
 fn only_a_directory_that_says_so_keeps_weights_in_parts() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &with(form("q8_0", NAME, SHAPE)), "spqr");
+    write(folder.path(), &with(form("q8_0", NAME, SHAPE)), "quanto");
     let said = ModelDirectory::open(folder.path()).unwrap_err().to_string();
-    assert!(said.contains("config.json") && said.contains("(\"spqr\") is not supported"), "{said}");
+    assert!(said.contains("config.json") && said.contains("(\"quanto\") is not supported"), "{said}");
     let config = fs::read_to_string(golden("families/llama-tied/config.json")).unwrap();
     fs::write(folder.path().join("config.json"), config).unwrap();
     let directory = ModelDirectory::open(folder.path()).unwrap();

@@ -321,8 +321,9 @@ mod tests {
     #[test]
     fn text_without_repeats_is_left_alone_and_passages_end_at_their_end() {
         let openings = Openings { first: 0, words: vec![5, 6, 7], ends: BTreeSet::from([9]) };
-        let next =
-            |tokens: &[u32]| if tokens.len().is_multiple_of(50) { 9 } else { 10 + (mix(tokens.len() as u64) % 118) as u32 };
+        let next = |tokens: &[u32]| {
+            if tokens.len().is_multiple_of(50) { 9 } else { 10 + (mix(tokens.len() as u64) % 118) as u32 }
+        };
         let sequence = written(&openings, 200, next);
         assert_eq!((sequence.broken_off, sequence.tokens.len()), (0, 200));
         for (at, _) in sequence.tokens.iter().enumerate().filter(|(_, token)| **token == 9) {

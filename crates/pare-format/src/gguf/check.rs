@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn a_scale_in_quarters_is_one_number() {
         // The quarters of 0x7c00, infinity, from the lowest: 0, 0, c, 7.
-        let block = |quarters: [u8; 4]| [vec![0; 48], quarters.into_iter().flat_map(|high| [0, high]).collect()].concat();
+        let block =
+            |quarters: [u8; 4]| [vec![0; 48], quarters.into_iter().flat_map(|high| [0, high]).collect()].concat();
         assert_eq!(nonfinite(GgmlType::IQ1_M, &block([0, 0, 0xc0, 0x70])), Some(1));
         // 0x7bff is the largest number.
         assert_eq!(nonfinite(GgmlType::IQ1_M, &block([0xf0, 0xf0, 0xb0, 0x70])), Some(0));

@@ -223,12 +223,7 @@ const CHOSEN: Effort = Effort { carry: true, rounds: 1 };
 type Nats<'a> = dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error> + 'a;
 
 /// The loss of every type of fewer bytes than the weight has, each measured in the model.
-fn tried(
-    weight: &Arc<dyn Weight>,
-    form: &Form,
-    nats: &Nats<'_>,
-    pool: &Pool,
-) -> Result<Curve, Error> {
+fn tried(weight: &Arc<dyn Weight>, form: &Form, nats: &Nats<'_>, pool: &Pool) -> Result<Curve, Error> {
     let (as_read, matrix) = (Way::as_read(weight.as_ref()), unpacked(weight));
     let most = bytes(matrix.shape(), as_read.row_type());
     let mut curve = Curve { ways: vec![as_read], options: vec![(most, 0.0)] };
