@@ -20,6 +20,8 @@ mod store;
 #[cfg(feature = "hub")]
 mod wanted;
 
+#[cfg(feature = "hub")]
+pub(crate) use remote::agent;
 pub use settings::Settings;
 
 use crate::Error;

@@ -3,12 +3,12 @@
 //! The index is read as PEP 503 and PEP 691 describe it: as JSON, or as a page of links.
 
 use crate::Error;
+use crate::hub::agent;
 use pare_format::json::{Bounds, Json, Object, parse};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use ureq::{Agent, Body, http};
 
 /// The most bytes of the list of a package's files.
@@ -53,16 +53,7 @@ impl Index {
                 "PIP_INDEX_URL: expected https://host/path, without user, query or fragment".to_owned(),
             ));
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .https_only(address.starts_with("https://"))
-            .user_agent(concat!("pare/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(Duration::from_secs(15)))
-            .timeout_connect(Some(Duration::from_secs(15)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .timeout_per_read(Some(Duration::from_secs(60)))
-            .build();
-        Ok(Self { agent: config.into(), address })
+        Ok(Self { agent: agent(&address), address })
     }
 
     /// Fetches the wheel of `package` in `version` that is the same for every machine, and unpacks it into `folder`, which exists.

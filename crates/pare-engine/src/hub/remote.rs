@@ -39,22 +39,28 @@ pub(super) struct Entry {
     pub(super) hash: Option<String>,
 }
 
+/// What asks `address`, a hub or a package index: within time limits, and over TLS alone when the address is.
+pub(crate) fn agent(address: &str) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        // A host with a certificate never sends on to one without.
+        .https_only(address.starts_with("https://"))
+        // Weights live on another host, which must not see the token.
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .user_agent(concat!("pare/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(Duration::from_secs(15)))
+        .timeout_connect(Some(Duration::from_secs(15)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        // No limit on the whole of a body: weights may take hours. A connection that is silent for this long is dead.
+        .timeout_per_read(Some(Duration::from_secs(60)))
+        .build();
+    config.into()
+}
+
 impl<'a> Remote<'a> {
     pub(super) fn new(name: &'a Name, settings: &'a Settings) -> Result<Self, Error> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A hub with a certificate never sends on to one without.
-            .https_only(settings.endpoint.starts_with("https://"))
-            // Weights live on another host, which must not see the token.
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .user_agent(concat!("pare/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(Duration::from_secs(15)))
-            .timeout_connect(Some(Duration::from_secs(15)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            // No limit on the whole of a body: weights may take hours. A connection that is silent for this long is dead.
-            .timeout_per_read(Some(Duration::from_secs(60)))
-            .build();
-        Ok(Self { agent: config.into(), name, endpoint: &settings.endpoint, token: settings.token.as_deref() })
+        let agent = agent(&settings.endpoint);
+        Ok(Self { agent, name, endpoint: &settings.endpoint, token: settings.token.as_deref() })
     }
 
     /// The commit that the revision means, and its files.

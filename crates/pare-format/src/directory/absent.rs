@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::index::files;
+use super::resolve::files;
 use crate::config::CONFIG;
 use crate::quote::quoted;
 use crate::safetensors::shard::SINGLE;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::absent::instead;
-use super::index::files;
-use super::resolve::Roots;
+use super::resolve::{Roots, files};
 use super::{ModelDirectory, listed};
 use crate::config::CONFIG;
 use crate::error::{FormatError, FormatErrorKind};

@@ -1,11 +1,10 @@
 //! The weight files of a model: one file, or shards and their index.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::absent::instead;
-use super::resolve::{Roots, check_shard_name};
+use super::resolve::{Roots, check_shard_name, files};
 use super::{listed, places};
 use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::json::{self, Bounds, Json};
@@ -170,12 +169,4 @@ fn no_weights(roots: &Roots) -> FormatError {
     let instead = instead(&roots.given).map_or(String::new(), |instead| format!("; {instead}"));
     let kind = FormatErrorKind::Found { found: "is missing".into(), expected: format!("{SINGLE} or {INDEX}{instead}") };
     FormatError::new(path, kind)
-}
-
-/// The names in the directory, sorted; those that are not UTF-8 belong to nobody here.
-pub(super) fn files(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }

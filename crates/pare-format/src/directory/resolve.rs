@@ -92,6 +92,14 @@ pub(super) fn check_shard_name(name: &str) -> Result<(), FormatErrorKind> {
     Ok(())
 }
 
+/// The names in the directory, sorted; those that are not UTF-8 belong to nobody here.
+pub(super) fn files(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::check_shard_name;
