@@ -71,15 +71,15 @@ pub enum Error {
     },
     /// What was written does not lose what it was predicted to lose.
     #[error(
-        "{path}: written and whole, but the prediction that chose its types does not hold: a mean divergence of {predicted:.4} nats was \
-         predicted and {measured:.4} measured on {text}, more than 1.5 times apart. The measured figure is the one to go by; another choice \
+        "{path}: written and whole, but what chose its types does not hold: a mean divergence of {predicted:.4} nats was \
+         expected and {measured:.4} measured on {text}, more than 1.5 times apart. The measured figure is the one to go by; another choice \
          may be better at these bytes: calibrate on text that is nearer to what the model reads (--text) or on more of it \
          (--calibration-windows), and compare"
     )]
     Prediction {
         /// The file.
         path: String,
-        /// Mean divergence in nats, as the sum of what was measured matrix by matrix.
+        /// Mean divergence in nats: the sum of what was measured matrix by matrix, or what the file loses on the text that chose its types.
         predicted: f64,
         /// The same of the file.
         measured: f64,

@@ -1,10 +1,12 @@
-//! Zeroed memory aligned to a cache line, or to a huge page when it is large.
+//! Zeroed memory aligned to a cache line, and in huge pages when it is large.
+
+#[cfg(all(target_os = "linux", not(miri)))]
+mod huge;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 const LINE: usize = 64;
-const HUGE: usize = 2 << 20;
 
 /// Plain numbers.
 ///
@@ -23,7 +25,17 @@ unsafe impl Plain for u8 {}
 pub(crate) struct Aligned<T: Plain> {
     start: NonNull<T>,
     length: usize,
-    layout: Layout,
+    origin: Origin,
+}
+
+/// Where memory is from, and with that who takes it back.
+enum Origin {
+    Allocator(Layout),
+    #[cfg(all(target_os = "linux", not(miri)))]
+    HugePages {
+        /// Gives the memory back when it is dropped.
+        _piece: huge::Piece,
+    },
 }
 
 // SAFETY: it owns its memory as a `Vec` would, and `Plain` values have no ties to a thread.
@@ -35,12 +47,17 @@ impl<T: Plain> Aligned<T> {
     pub(crate) fn zeroed(length: usize) -> Self {
         const { assert!(align_of::<T>() <= LINE) };
         let bytes = length.checked_mul(size_of::<T>()).expect("the number of bytes fits usize");
-        let align = if bytes >= 2 * HUGE { HUGE } else { LINE };
-        let layout = Layout::from_size_align(bytes.max(LINE), align).expect("the number of bytes fits isize");
+        #[cfg(all(target_os = "linux", not(miri)))]
+        if bytes >= huge::LARGE
+            && let Some(piece) = huge::Piece::zeroed(bytes)
+        {
+            return Aligned { start: piece.start().cast::<T>(), length, origin: Origin::HugePages { _piece: piece } };
+        }
+        let layout = Layout::from_size_align(bytes.max(LINE), LINE).expect("the number of bytes fits isize");
         // SAFETY: the layout is never of size zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start.cast::<T>()) else { handle_alloc_error(layout) };
-        Aligned { start, length, layout }
+        Aligned { start, length, origin: Origin::Allocator(layout) }
     }
 }
 
@@ -62,8 +79,10 @@ impl<T: Plain> std::ops::DerefMut for Aligned<T> {
 
 impl<T: Plain> Drop for Aligned<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated by `zeroed` with this very layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+        if let Origin::Allocator(layout) = self.origin {
+            // SAFETY: allocated by `zeroed` with this very layout.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+        }
     }
 }
 

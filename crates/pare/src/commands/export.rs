@@ -114,8 +114,9 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     };
     // Codes are chosen on one part of the text, types by what they lose on the other.
     let Split { fit, select } = Split::of(&text.sequences)?;
-    let part = |sequences| Text { sequences, origin: text.origin.clone() };
-    let (text, select) = (part(fit), part(select));
+    let part = |sequences, origin| Text { sequences, origin };
+    let chooses = format!("the part of {} that chose the types", text.origin);
+    let (text, select) = (part(fit, text.origin.clone()), part(select, chooses));
     let losses = Losses::measure(&bundle.model, &text, &select, work)?;
     let Some(choice) = losses.choose(&bundle.model, range, budget) else {
         return Err(refused(format!("--bytes {bytes}: no choice of types fits; please report this")));
@@ -123,12 +124,19 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     let Some((path, file)) = output else { return plan(&choice.types) };
     let (reference, context) = (bundle.model.clone(), window(texts, &bundle));
     let written = quantise(bundle, &choice.types, &text, file, work)?;
-    let Some(held_out) = held_out else { return report(arguments, path, &written, None, choice.nats) };
-    let measured = measured(path, &reference, &held_out, context, work)?;
-    report(arguments, path, &written, Some((&measured[..], &held_out[..])), choice.nats)?;
-    // The last text is the user's own, or of the kind that losses were measured on.
-    let Some((last, nats)) = held_out.last().zip(measured.last()) else { return Ok(()) };
-    Ok(mixed::compare(path, choice.nats, *nats, &last.text.origin)?)
+    let Some(mut texts) = held_out else { return report(arguments, path, &written, None, choice.nats) };
+    // First on the text that chose the types: do losses add up? Then on the others: does the choice carry over?
+    texts.insert(0, Named { name: "selection".to_owned(), text: select });
+    let measured = measured(path, &reference, &texts, context, work)?;
+    report(arguments, path, &written, Some((&measured[..], &texts[..])), choice.nats)?;
+    let mut expected = choice.nats;
+    for (at, (named, &nats)) in texts.iter().zip(&measured).enumerate() {
+        mixed::compare(path, expected, nats, &named.text.origin)?;
+        if at == 0 {
+            expected = nats;
+        }
+    }
+    Ok(())
 }
 
 /// The file with these types; what is written of a matrix are the very codes that were chosen.
@@ -164,11 +172,14 @@ fn report(
         let mut value = serde_json::to_value(written)?;
         value["predicted_kl"] = json!(predicted);
         value["measured_kl"] = json!(measured.and_then(|(nats, _)| nats.last()));
+        // The first text chose the types; the others are held out.
+        value["selection_kl"] = json!(measured.and_then(|(nats, _)| nats.first()));
         let each = measured.map(|(nats, texts)| -> Vec<serde_json::Value> {
-            texts.iter().zip(nats).map(|(text, nats)| json!({ "name": text.name, "measured_kl": nats })).collect()
+            let each = texts.iter().zip(nats).skip(1);
+            each.map(|(text, nats)| json!({ "name": text.name, "measured_kl": nats })).collect()
         });
         value["texts"] = json!(each);
-        value["held_out"] = json!(measured.map(|(_, texts)| named(texts)));
+        value["held_out"] = json!(measured.map(|(_, texts)| named(texts.get(1..).unwrap_or_default())));
         return show::json(&value);
     }
     let loss = match measured {
