@@ -1,4 +1,5 @@
-"""Golden for score/fluctuation: variance of the inputs times the squares of the weights. Run: python -P goldens/score/fluctuation.py"""
+"""Golden for score/fluctuation: variance of the inputs times the squares of the weights, standardised over the columns of a matrix and
+averaged over those of a head, after squaring. Run: python -P goldens/score/fluctuation.py"""
 
 import json
 import pathlib
@@ -18,12 +19,15 @@ def case(out, units, columns):
     x[:, 1] = 0.75  # a constant input fluctuates not at all
     fluctuation = ((x - x.mean(axis=0)) ** 2).mean(axis=0)
     metric = fluctuation * np.linalg.norm(w.astype(np.float64), axis=0) ** 2
+    if columns > 1:
+        metric = metric**2
+    metric = (metric - metric.mean()) / metric.std(ddof=1)
     return {
         "reader": w.astype(np.float64).tolist(),
         "mean": x.mean(axis=0).tolist(),
         "mean_square": (x**2).mean(axis=0).tolist(),
         "units": units,
-        "scores": metric.reshape(units, columns).sum(axis=1).tolist(),
+        "scores": metric.reshape(units, columns).mean(axis=1).tolist(),
     }
 
 

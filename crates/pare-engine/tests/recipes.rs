@@ -177,6 +177,12 @@ fn every_built_in_recipe_says_where_it_departs_from_its_source() {
         let recipe = Recipe::find(name).unwrap();
         assert!(!recipe.departs.trim().is_empty(), "{name}: nothing said");
         assert!(recipe.departs == "nothing" || recipe.departs.len() > 20, "{name}: {}", recipe.departs);
+        let known = ["own", "folklore"].iter().any(|start| recipe.source.starts_with(start));
+        assert!(
+            known || recipe.source.contains("arXiv:"),
+            "{name}: a source that can be looked up, not {}",
+            recipe.source
+        );
         // What is no paper's is called so in both places.
         assert!(!recipe.source.starts_with("own") || recipe.departs.starts_with("own"), "{name}: {}", recipe.departs);
     }

@@ -1,6 +1,7 @@
 //! Energy: shares by a softmax over the energies of the rows.
 //!
-//! Source     after Song et al. 2025, StructPrune: Structured Global Pruning asymptotics with O(sqrt N) GPU Memory, arXiv:2510.03246
+//! Source     after Song et al. 2025, StructPrune: Structured Global Pruning asymptotics with O(sqrt N) GPU Memory, arXiv:2510.03246,
+//!            from its abstract; the authors' code has no such shares
 //! Formula    E_r = mean of |s| in the row / unit cost, over the largest E; keep_r = c * exp(E_r / factor), within floor_r / n_r..=1,
 //!            with the c at which the kept cost is keep * whole cost
 //! Shapes     n_r scores s in row r; one quota per row
@@ -8,8 +9,7 @@
 //! Parameters factor: the temperature, default 1, at least 0.01; the share of the row of the most energy is at most exp(1 / factor)
 //!            times that of a row of none
 //! Cost       O(n log n) for n units in all
-//! Departs    that the shares are a softmax of energies is the source's; the energy, its scale and the temperature are not public and
-//!            chosen here
+//! Departs    that the shares are a softmax of energies is the source's; the energy, its scale and the temperature are chosen here
 //! Errors     Params for keep outside 0..=1 or below the floors, a factor out of range, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
@@ -28,7 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["factor"],
         grains: &[],
         cost: "n log n operations for n units in all",
-        departs: "the softmax is the source's; what energy and temperature are is not public and chosen here",
+        departs: "the softmax is the source's; the energy, its scale and the temperature are chosen here",
         exactness: 0.0,
     },
     measures: false,

@@ -6,7 +6,8 @@
 //! Needs      no statistic beside the scores
 //! Parameters none
 //! Cost       O(n log n) for n units in all; 8 * n bytes
-//! Departs    cost = true parameters of a unit (the paper counts a head as 512 / 3 channels); floors; attention scores are not squared
+//! Departs    cost = true parameters of a unit (the authors count a head as 512 / 3 channels); floors; attention scores are not squared, and
+//!            units are standardised as they are scored, where the authors standardise columns and average over a head: see `ranking`
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
@@ -25,7 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &[],
         grains: &[],
         cost: "n log n operations and 8 * n bytes for n units in all",
-        departs: "a unit costs its true parameters; floors; attention scores are not squared",
+        departs: "a unit costs its true parameters; floors; units are standardised, not their columns",
         exactness: 0.0,
     },
     measures: false,

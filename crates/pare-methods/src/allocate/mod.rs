@@ -6,6 +6,7 @@ mod floor;
 mod global;
 mod greedy;
 mod outlier;
+mod ranking;
 mod search;
 mod uniform;
 
@@ -15,6 +16,7 @@ pub use floor::Floor;
 pub use global::Global;
 pub use greedy::Greedy;
 pub use outlier::Outlier;
+pub use ranking::Ranking;
 pub use search::Search;
 pub use uniform::Uniform;
 
@@ -124,6 +126,7 @@ pub const ENTRIES: &[Entry] = &[
     global::ENTRY,
     greedy::ENTRY,
     outlier::ENTRY,
+    ranking::ENTRY,
     search::ENTRY,
     uniform::ENTRY,
 ];

@@ -9,7 +9,7 @@
 //!            range 1..=10,000; the seed of the recipe
 //! Cost       the measures
 //! Departs    seeded with the dynamic choice, not the uniform one; a step is a level of `dynamic`, halved for every quarter of the
-//!            generations; one survivor, and every offspring is measured on all the text, not in rounds of more and more of it
+//!            generations; every offspring is measured on all the text, not selected in rounds of more and more of it
 //! Errors     Params for keep outside 0..=1 or below the floors, parameters out of range, a cost of 0; Row for scores and divergences
 //!            that are not finite; what the measure refuses
 //! Exactness  0: counts
@@ -33,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["levels", "iterations", "offspring"],
         grains: &[],
         cost: "the measures of dynamic, and iterations * offspring more",
-        departs: "starts from the dynamic choice; one survivor; every offspring is measured on all the text",
+        departs: "starts from the dynamic choice; every offspring is measured on all the text, once",
         exactness: 0.0,
     },
     measures: true,

@@ -9,7 +9,8 @@
 //! Parameters rank: R, range 1..=min(out, in), default 32. type: storage of A and B, f32 (default), f16 or q8_0 (R and in multiples of 32)
 //! Cost       9 n^3 + 2 out * in * max(out, in) operations with n = min(out, in), and 9 in^3 more where in < out; 24 out * in bytes
 //! Departs    the vectors are those of the smaller of D G D^T and S^T D^T D S, where the first needs no S; eigenvalues l are at least
-//!            1e-6 of the largest; A and B share their size evenly
+//!            1e-6 of the largest; A and B share their size evenly; G sums all tokens, as in the source's theorem, where its algorithm
+//!            averages the sequences of the calibration text before it multiplies
 //! Errors     MissingStat, Shape; Params: rank or type; Numeric: not finite, no convergence
 //! Exactness  1e-4 against goldens/compensate/eora (factors are rounded to f32)
 //!
@@ -40,7 +41,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["rank", "type"],
         grains: &[],
         cost: "9 min(out, in)^3 + 2 out * in * max(out, in) operations, 9 in^3 more where in < out; 24 out * in bytes",
-        departs: "no eigenvectors of the inputs where out <= in; their eigenvalues are at least 1e-6 of the largest elsewhere",
+        departs: "no eigenvectors of the inputs where out <= in; elsewhere their eigenvalues are at least 1e-6 of the largest; moments of all tokens, not of averaged sequences",
         exactness: 1e-4,
     },
     composes: true,

@@ -7,8 +7,8 @@
 //! Needs      Stat::MeanSquare [in]; the calibration error is told where Stat::Gram was observed
 //! Parameters rank: R, range 1..=min(out, in); unset: the largest with R (out + in) <= keep * out * in, at least 1
 //! Cost       9 n^3 + 2 out * in * n operations with n = min(out, in), by the eigenvectors of the smaller side; 24 out * in bytes
-//! Departs    scales by the root of the mean square, not by a power of the mean magnitude; scales are at least 1e-3 of the largest;
-//!            a keep of 1 without a rank leaves the matrix as it is
+//! Departs    scales by the root of the mean square, not by a power (1/2) of the mean magnitude or a Cholesky factor of the moments; they
+//!            are at least 1e-3 of the largest; a keep of 1 without a rank leaves the matrix as it is
 //! Errors     MissingStat, Shape; Params: a rank that the matrix cannot have; Numeric: not finite, no convergence
 //! Exactness  1e-5 against goldens/encode/activation_svd (factors are rounded to f32)
 

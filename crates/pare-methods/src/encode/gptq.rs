@@ -6,7 +6,7 @@
 //! Needs      Stat::Gram [in, in]
 //! Parameters type: a block type of GGUF (q4_0); damping: relative to the mean diagonal (0.01, 0..=1); iterations: rounds afterwards (1, 0..=100); act-order: take the inputs with the largest second moments first (false)
 //! Cost       out * in^2 / 2 multiply-adds, each round about twice that; in^3 once; 8 bytes * in^2
-//! Departs    scales are searched per block with costs 1 / U_jj^2 when its first column is reached; with act-order before all columns; then rounds of least-squares scales and coordinate descent on codes
+//! Departs    the grid is that of the block type, its scales searched with costs 1 / U_jj^2 when the block's first column is reached (with act-order before all columns), where the source has an asymmetric grid over the range of a row or a group; then rounds of least-squares scales and coordinate descent on codes; inputs never seen are rounded, where the authors' code zeroes their weights
 //! Errors     MissingStat, Shape, Numeric (not finite, not positive definite), Params (type, damping, iterations), Unsupported (rows that are no whole blocks)
 //! Exactness  1e-4 against goldens/encode/gptq: codes from given scales, and the error in f32
 
@@ -33,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["type", "damping", "act-order", "iterations"],
         grains: &[],
         cost: "out * in^2 / 2 operations, each round afterwards about twice that; in^2 numbers of memory",
-        departs: "scales are searched per block where its first column is reached (act-order: at first); rounds of least-squares scales and descent on codes",
+        departs: "the grid of a block type, scales searched where a block's first column is reached (act-order: at first); inputs never seen are not zeroed; rounds of least-squares scales and descent on codes",
         exactness: 1e-4,
     },
     removes: false,

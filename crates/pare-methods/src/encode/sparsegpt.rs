@@ -11,7 +11,8 @@
 //! Cost       2/3 in^3 + 2 out in^2 operations; at most 16 in^2 bytes, of which 4 in^2 stay, and 8 out * in
 //! Departs    exact counts, the remainder of a block being carried to the next; of equal saliencies the first stays; inputs that were
 //!            never seen count as of mean size in the damping, and theirs go first, but keep their values where the count lets them stay;
-//!            steps of a grid are found before removing, from weights that have taken up what was lost before their group
+//!            a grid is symmetric, its steps found for each group from weights that have taken up what was lost before it, where the
+//!            authors' code has an asymmetric grid for each row of the weights as they were
 //! Errors     MissingStat, Shape, Params; Numeric: not finite, not positive definite up to a damping of 1
 //! Exactness  1e-4 against goldens/encode/sparsegpt (reckoned in f32)
 //!

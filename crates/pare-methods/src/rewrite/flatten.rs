@@ -1,6 +1,6 @@
 //! Flatten: two neighbouring blocks work side by side as one, which is then pruned back to the shape of the others.
 //!
-//! Source     FlattenGPT 2026: FlattenGPT: Depth Compression for Transformer with Layer Flattening, arXiv:2602.08858
+//! Source     Xu et al. 2026, FlattenGPT: Depth Compression for Transformer with Layer Flattening, arXiv:2602.08858
 //! Formula    of the neighbours whose inputs have the largest cosine: gains folded, q, k, v, gate, up one below the other, o and down side by side;
 //!            groups by E||O_g z_g||^2; channels by s = diag(M (M + f I)^-1); O and W_down by W_K + W_P M_PK (M_KK + d I)^-1
 //! Shapes     z [2 H D] or [2 F] inputs of o and down; M = E[z z^T]; K the kept inputs, P the others; f, d relative to mean diagonals
@@ -8,8 +8,9 @@
 //! Parameters damping: d, more than 0, default 4 * kept / tokens; factor: f, more than 0, default 10; levels: pairs that are tried for each merge, at least 1,
 //!            default 1
 //! Cost       per merge one pass over all blocks, three divergences per pair, (2 F)^3 operations; 32 F^2 bytes
-//! Departs    cosines are observed anew after each merge; heads leave in whole KV groups; O is refitted too; a merge that diverges more than
-//!            dropping one of its two blocks is undone and that block dropped
+//! Departs    cosines are observed anew after each merge, where the source deletes a row and a column of the first ones; heads leave in
+//!            whole KV groups, by all of O_g^T O_g, where it takes the diagonal; d follows the number of tokens, where it is f; O is refitted
+//!            too; a merge that diverges more than dropping one of its two blocks is undone and that block dropped
 //! Errors     Params for a keep that leaves no block; Unsupported for blocks of different shapes, shortcuts or norms of heads; Numeric: not
 //!            finite, not positive definite up to a damping of 1
 //! Exactness  1e-4 of the logits of goldens/rewrite/flatten
@@ -35,7 +36,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["damping", "factor", "levels"],
         grains: &[],
         cost: "per merge a pass over all blocks, three divergences per pair tried, (2 F)^3 operations and 32 F^2 bytes",
-        departs: "cosines observed anew after each merge; whole KV groups; O refitted too; dropping a block where that diverges less",
+        departs: "cosines observed anew after each merge; whole KV groups; a ridge of its own for the refit; O refitted too; dropping a block where that diverges less",
         exactness: 1e-4,
     },
     removes: true,

@@ -1,12 +1,12 @@
 //! Merge features: the nearest FFN channels become one, again and again, without data.
 //!
-//! Source     Chen et al. 2024, Going Beyond Neural Network Feature Similarity: The Network Feature Complexity and Its Interpretation Using Category Theory (iterative feature merging), arXiv:2310.06756
+//! Source     Chen et al. 2023, Going Beyond Neural Network Feature Similarity: The Network Feature Complexity and Its Interpretation Using Category Theory (iterative feature merging), arXiv:2310.06756
 //! Formula    channel i is p_i = (gate_i, up_i, down_:i) with n_i = 1; the pair i < j of least |p_i - p_j|, the first of equals, becomes p = (n_i p_i + n_j p_j) / (n_i + n_j), n = n_i + n_j, in the place of i; until `keep` is met. Then gate and up rows are those of p, the down column is n times that of p: producers are averaged, consumers summed
 //! Shapes     gate, up [F, C] with their biases, down [C, F]
 //! Needs      no statistic
 //! Parameters none
 //! Cost       O(F^2 C) per block for the distances, O(F) to O(F^2) per merge; 8 F^2 bytes
-//! Departs    a number of channels instead of a threshold, the same in every block; gate and up rows together are the producers, since a gated layer has two
+//! Departs    a number of channels instead of a threshold, the same in every block; gate and up rows together are the producers, since a gated layer has two; the source sums producers and averages consumers, which is the same where the activation is homogeneous (ReLU), and would scale a gated channel twice
 //! Errors     Params (a keep that the channels cannot reach); Unsupported (a model without feed-forward parts); Numeric
 //! Exactness  1e-6 against goldens/rewrite/merge_features (sums in f64, results rounded to f32)
 
@@ -34,7 +34,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &[],
         grains: &[Grain::Channel],
         cost: "F^2 C operations per block; 8 F^2 bytes",
-        departs: "stops at a number of channels, the same in every block, not at a threshold",
+        departs: "stops at a number of channels, the same in every block, not at a threshold; averages producers and sums consumers, not the other way round",
         exactness: 1e-6,
     },
     removes: true,

@@ -1,6 +1,6 @@
 //! Neighbour average: two neighbouring blocks become their mean, where that hurts least. A probe, not a way to a good model.
 //!
-//! Source     after CheckFree 2025: All is Not Lost: LLM Recovery without Checkpoints, arXiv:2506.15461
+//! Source     after Blagoev et al. 2025, All is Not Lost: LLM Recovery without Checkpoints (CheckFree), arXiv:2506.15461
 //! Formula    W = (W_i + W_(i+1)) / 2 for every weight, bias and gain of both blocks, at the i whose model diverges least
 //! Shapes     those of the blocks, which are all alike
 //! Needs      divergences
@@ -29,7 +29,7 @@ pub(super) const ENTRY: Entry = Entry {
     card: Card {
         name: "neighbour-average",
         about: "a probe: replaces two neighbouring blocks by their mean where that hurts least",
-        source: "after All is Not Lost: LLM Recovery without Checkpoints, arXiv:2506.15461",
+        source: "after All is Not Lost: LLM Recovery without Checkpoints (CheckFree), arXiv:2506.15461",
         needs: &[],
         parameters: &[],
         grains: &[],

@@ -7,7 +7,8 @@
 //! Needs      Stat::Gram at the inputs of attention and feed-forward layers, each behind the parts that are sliced already
 //! Parameters block: R is a multiple of it, at least 1, default 8
 //! Cost       two passes per block over its calibration states; 10 C^3 operations per part; 8 C^2 bytes per part
-//! Departs    the head and the last block have the width R too; no damping, which changes no eigenvector; no random turn at the end
+//! Departs    the head and the last block have the width R too; no damping, which changes no eigenvector; no random turn at the end; the
+//!            authors' code takes the moments of the stream before its norm, where long rows count for more
 //! Errors     Params for a keep that leaves no multiple or a block of 0; Unsupported for a model with shortcuts; Numeric or Row for
 //!            numbers that are not finite
 //! Exactness  1e-4 of the logits of goldens/rewrite/slice, which no sign or turn of the axes changes
@@ -40,7 +41,7 @@ pub(super) const ENTRY: Entry = Entry {
         parameters: &["block"],
         grains: &[],
         cost: "two passes per block, one eigendecomposition [C, C] per part; two shortcuts [R, R] more in each block",
-        departs: "head and last block have the narrow width too; no damping, no random turn at the end",
+        departs: "head and last block have the narrow width too; moments of the normed stream; no damping, no random turn at the end",
         exactness: 1e-4,
     },
     removes: true,

@@ -1,7 +1,7 @@
 //! Head contribution: keep units that write much into the residual stream.
 //!
-//! Source     after the usage share of SHRP, Specialized Head Routing and Pruning for Efficient Encoder Compression; the quantity itself
-//!            is folklore: the energy of a summand of the output
+//! Source     after the usage share of Su et al. 2025, SHRP: Specialized Head Routing and Pruning for Efficient Encoder Compression,
+//!            arXiv:2512.20635, from its abstract; the quantity itself is folklore: the energy of a summand of the output
 //! Formula    S_g = mean over tokens of ||W_g x_g||^2 = trace(W_g G_gg W_g^T), where W_g, x_g are the unit's columns and their inputs
 //! Shapes     W [out, in] the reader; G [in, in] the Gram matrix of its inputs, G_gg the unit's diagonal block; S [units]
 //! Needs      Stat::Gram [in, in]
@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
     card: Card {
         name: "head-contribution",
         about: "keeps units that write much energy into the residual stream",
-        source: "folklore: the energy that a unit adds, after the usage share of Specialized Head Routing and Pruning (SHRP)",
+        source: "folklore: the energy that a unit adds, after the usage share of SHRP: Specialized Head Routing and Pruning, arXiv:2512.20635",
         needs: &[Stat::Gram],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

@@ -6,9 +6,9 @@
 //! Needs      Stat::Gram [in, in]
 //! Parameters none; d = 0.01 of the mean diagonal, as in the source
 //! Cost       O(in^3 + out * in * columns per unit); 24 * in^2 bytes
-//! Departs    the first-order term is left out (it vanishes for weights that already minimise the layer's error); all units are scored
-//!            at once from the whole H, where the source removes in rounds and updates H^-1 (16 rounds for channels, 1 for heads);
-//!            an input that is always 0 is worth 0
+//! Departs    the first-order term is left out (it vanishes for weights that already minimise the layer's error; the source keeps one,
+//!            G = H W); all units are scored at once from the whole H, where the source removes 16 channels or one head at a time and
+//!            updates H^-1 (its code: 16 rounds for channels, 1 for heads); an input that is always 0 is worth 0
 //! Errors     MissingStat, Shape, Params (site, projection); Numeric: not finite, not positive definite at this damping; Unsupported
 //! Exactness  1e-9 against goldens/score/obs_group
 //!

@@ -1,7 +1,9 @@
 //! Allocations with parameters and those that measure, against the references in `goldens/allocate`.
 
 use crate::golden::{counts, flat, golden, list, numbers};
-use pare_methods::allocate::{Allocate, Dynamic, Energy, Floor, Greedy, Measure, Outlier, Row, Search, Unmeasured};
+use pare_methods::allocate::{
+    Allocate, Dynamic, Energy, Floor, Greedy, Measure, Outlier, Ranking, Row, Search, Unmeasured,
+};
 use pare_methods::error::MethodError;
 use serde_json::Value;
 
@@ -33,6 +35,12 @@ fn floor() {
     let golden = golden("allocate", "floor");
     let method = Floor { floor: golden["floor"].as_f64().unwrap() };
     cases_agree(&golden, &rows(&golden), &method, &mut Unmeasured);
+}
+
+#[test]
+fn ranking() {
+    let golden = golden("allocate", "ranking");
+    cases_agree(&golden, &rows(&golden), &Ranking, &mut Unmeasured);
 }
 
 #[test]

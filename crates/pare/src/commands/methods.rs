@@ -29,6 +29,17 @@ fn recipes() -> Result<Vec<Recipe>> {
         .map_err(pare_engine::Error::from)?)
 }
 
+/// What no recipe says of itself.
+const OF_ALL_RECIPES: &str = "\
+`departs` says where the algorithm is another one than the source's. The same of all recipes:
+
+- they are calibrated on 32 windows of 512 tokens unless told otherwise, where the papers have mostly 128 sequences of 2048;
+- the projections of the blocks are cut and rounded, the embedding and the head never (rewrites aside);
+- scores see the dense model, or, block after block, what the finished blocks before give; repairs and encodings always see the latter;
+- what an allocation measures is the divergence on at most 1024 tokens, a part of the calibration text that is held out for it.
+
+";
+
 pub(crate) fn run(arguments: &Methods) -> Result<()> {
     if arguments.json {
         return show::json(&as_json()?);
@@ -45,6 +56,9 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
         }
     }
     text += &format!("{mark}recipes: what a paper does, as data\n\n");
+    if arguments.markdown {
+        text += OF_ALL_RECIPES;
+    }
     for recipe in recipes()? {
         let loads = if recipe.is_uniform() { "loads everywhere" } else { "only pare loads the result" };
         let stages = stages(&recipe);
@@ -79,7 +93,8 @@ fn stages(recipe: &Recipe) -> String {
         .encode
         .iter()
         .map(|step| repaired(format!("encode {}{}", step.method, compared(step.compare)), &step.compensate));
-    rewrites.chain(cuts).chain(encodes).collect::<Vec<_>>().join("; ")
+    let order = recipe.sequential.then(|| "block after block".to_owned());
+    rewrites.chain(cuts).chain(encodes).chain(order).collect::<Vec<_>>().join("; ")
 }
 
 /// The name of a unit or of a comparison, as a recipe writes it.
