@@ -2,7 +2,7 @@
 
 use crate::project::{self, Project, run};
 use crate::python::{self, NUMPY};
-use crate::{catalogue, tidy};
+use crate::{catalogue, dist, tidy};
 use anyhow::{Context as _, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -54,6 +54,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     steps.step("build", || run(&mut project.cargo(BUILD)))?;
     steps.step("catalogue", || catalogue::compare(project, project.tested_pare()))?;
     steps.step("tests", || test(project, &[]))?;
+    steps.step("wheel", || dist::trial(project))?;
     println!("\n{}", steps.table());
     Ok(())
 }

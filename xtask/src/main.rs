@@ -5,8 +5,8 @@ mod catalogue;
 mod check;
 mod dist;
 mod golden;
-mod miri;
 mod new;
+mod nightly;
 mod peers;
 mod project;
 mod python;
@@ -24,7 +24,8 @@ cargo xtask COMMAND
   tidy                         the project's own rules: sizes, headings, layers, names, goldens beside their scripts
   methods [--check]            write docs/METHODS.md from the registry; --check only compares
   new AXIS NAME                skeleton of a method; AXIS is score, allocate, compensate or encode, NAME is kebab-case
-  miri                         the portable kernels and the pool under Miri, where it is installed
+  miri                         the portable kernels and the pool under Miri; this and the next need a nightly compiler
+  fuzz [SECONDS]               build all fuzzers and run each for so long [default: 60]
   fetch                        fetch the built-in model into the user's cache
   dist                         a program that needs nothing of the system, and a wheel with it, tried in an empty environment
   golden --update              let pare rewrite the goldens that it makes itself, to be read in review
@@ -56,7 +57,9 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["methods"] => catalogue::write(&project),
         ["methods", "--check"] => catalogue::compare(&project, project.pare("release")),
         ["new", axis, name] => new::write(&project.root, axis, name),
-        ["miri"] => miri::check(&project),
+        ["miri"] => nightly::miri(&project),
+        ["fuzz"] => nightly::fuzz(&project, "60"),
+        ["fuzz", seconds] => nightly::fuzz(&project, seconds),
         ["fetch"] => project::run(project.pare("release").args(project::FETCH)),
         ["dist"] => dist::dist(&project, "release"),
         ["dist", "--profile", profile] => dist::dist(&project, profile),

@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The model that tests, goldens and peers run on, as arguments of `pare`.
-pub(crate) const FETCH: [&str; 2] = ["pull", "smollm2-135m"];
+/// The model that tests, goldens and peers run on.
+pub(crate) const MODEL: &str = "smollm2-135m";
+/// How it is fetched, as arguments of `pare`.
+pub(crate) const FETCH: [&str; 2] = ["pull", MODEL];
 
 /// The checkout.
 pub(crate) struct Project {

@@ -4,11 +4,14 @@
 //! tool has fetched is found, and the other way round. Only the description, the tokenizer and safetensors weights are fetched: no pickle,
 //! no code.
 //!
-//! The client is behind the feature `hub`, which is off by default: it adds 21 crates (ureq 3.5, rustls, ring), compiles C, and takes 56 s
-//! of processor time in a cold release build, most of it for TLS. hf-hub 1.0 with `blocking` and `rustls-tls` adds 198 crates, among them
+//! The client is behind the feature `hub`, which is off by default: it adds 32 crates (ureq 3.5, rustls, ring, the
+//! certificates of the system; zip for wheels) and compiles C; ureq alone takes 56 s of processor time in a cold release build, most of it
+//! for TLS. hf-hub 1.0 with `blocking` and `rustls-tls` adds 198 crates, among them
 //! `cmake`, which `deny.toml` forbids, and takes more than 385 s (stopped after 196 of its 235 crates). Without the feature, models that
 //! are in the cache can still be used.
 
+#[cfg(feature = "hub")]
+pub(crate) mod agent;
 mod index;
 mod layout;
 mod name;
@@ -20,8 +23,6 @@ mod store;
 #[cfg(feature = "hub")]
 mod wanted;
 
-#[cfg(feature = "hub")]
-pub(crate) use remote::agent;
 pub use settings::Settings;
 
 use crate::Error;

@@ -3,7 +3,7 @@
 //! The index is read as PEP 503 and PEP 691 describe it: as JSON, or as a page of links.
 
 use crate::Error;
-use crate::hub::agent;
+use crate::hub::agent::{agent, unreachable};
 use pare_format::json::{Bounds, Json, Object, parse};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -53,7 +53,7 @@ impl Index {
                 "PIP_INDEX_URL: expected https://host/path, without user, query or fragment".to_owned(),
             ));
         }
-        Ok(Self { agent: agent(&address), address })
+        Ok(Self { agent: agent(&address)?, address })
     }
 
     /// Fetches the wheel of `package` in `version` that is the same for every machine, and unpacks it into `folder`, which exists.
@@ -123,9 +123,7 @@ impl Index {
 
     fn get(&self, address: &str) -> Result<http::Response<Body>, Error> {
         let request = self.agent.get(address).header("Accept", ACCEPT);
-        let answer = request.call().map_err(|error| {
-            broken(address, format!("cannot be reached ({error}); check the network, the proxy and PIP_INDEX_URL"))
-        })?;
+        let answer = request.call().map_err(|error| broken(address, unreachable(&error, "PIP_INDEX_URL")))?;
         match answer.status().as_u16() {
             200 => Ok(answer),
             404 => Err(Error::Refused(format!("{address}: the index has no such package (404)"))),

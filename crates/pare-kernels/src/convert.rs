@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn every_set_converts_as_the_half_crate_does() {
-        let all: Vec<u16> = (0..=u16::MAX).filter(|&bits| !f16::from_bits(bits).is_nan()).collect();
+        // Miri is a thousand times slower and looks for other mistakes.
+        let step = if cfg!(miri) { 1021 } else { 1 };
+        let all: Vec<u16> = (0..=u16::MAX).step_by(step).filter(|&bits| !f16::from_bits(bits).is_nan()).collect();
         for isa in Isa::available() {
             let mut wide = vec![0.0; all.len()];
             widen(isa, PanelType::F16, &all, &mut wide);
@@ -101,7 +103,8 @@ mod tests {
             narrow(isa, PanelType::F16, &wide, &mut narrowed);
             assert_eq!(narrowed, all);
             // Between two halves: a little over, under and at the middle.
-            let between: Vec<f32> = (0..0x7c00u32 << 2).map(|i| f32::from_bits((i << 11) + (112 << 23))).collect();
+            let between: Vec<f32> =
+                (0..0x7c00u32 << 2).step_by(step).map(|i| f32::from_bits((i << 11) + (112 << 23))).collect();
             for nudge in [-1i32, 0, 1] {
                 let values: Vec<f32> =
                     between.iter().map(|v| f32::from_bits(v.to_bits().wrapping_add_signed(nudge))).collect();

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn every_set_and_pool_gives_the_bits_of_the_folds() {
         let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
-        for &n in sizes(&[1, 2, 31, 33, 48, 49, 100, 130], &[1, 33]) {
+        for &n in sizes(&[1, 2, 31, 33, 48, 49, 100, 130], &[3]) {
             for &tokens in sizes(&[0, 1, 7, 256, 257, 600, 1100], &[0, 7, 257]) {
                 let x = numbers(n as u64, tokens * n);
                 let before: Vec<f64> = (0..n * n).map(|at| (at / n + at % n) as f64 * 0.25).collect();
@@ -167,7 +167,7 @@ mod tests {
                     }
                 }
                 for isa in Isa::available() {
-                    for pool in &pools {
+                    for pool in sizes(&pools, &pools[1..2]) {
                         let mut into = before.clone();
                         accumulate_gram_on(isa, &x, n, &mut into, pool);
                         let same = into.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());

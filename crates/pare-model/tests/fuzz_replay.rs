@@ -167,24 +167,49 @@ fn seeds() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pare-format/fuzz/corpus/forward_gguf")
+/// Configurations with the keys that a fuzzer would not find by itself.
+fn config_seeds() -> [(&'static str, Vec<u8>); 4] {
+    let uneven = r#"{"blocks": [{"attention": {"heads": 2, "kv_heads": 1}, "ffn": 3}, {"attention": null, "ffn": 6}]}"#;
+    let yarn =
+        r#"{"type": "yarn", "factor": 2, "original_max_position_embeddings": 8, "beta_fast": 32, "beta_slow": 1}"#;
+    let llama3 = r#"{"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+        "original_max_position_embeddings": 8}"#;
+    [
+        ("llama", config("llama", &[("rope_scaling", llama3), ("pare", uneven), ("mlp_bias", "true")])),
+        ("mistral", config("mistral", &[("sliding_window", "4"), ("tie_word_embeddings", "false")])),
+        ("qwen2", config("qwen2", &[("rope_scaling", yarn), ("use_sliding_window", "false")])),
+        (
+            "qwen3",
+            config("qwen3", &[("attention_bias", "true"), ("rope_scaling", r#"{"type": "linear", "factor": 2}"#)]),
+        ),
+    ]
+    .map(|(name, text)| (name, text.into_bytes()))
+}
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pare-format/fuzz/corpus").join(target)
+}
+
+/// Seeds are those in the corpus of `target`, `run` accepts them, and goes through all that is there.
+fn replay(target: &str, seeds: [(&str, Vec<u8>); 4], run: impl Fn(&[u8]) -> bool) {
+    for (name, bytes) in seeds {
+        let path = corpus(target).join(name);
+        if std::env::var_os("PARE_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(corpus(target)).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == bytes, "{}", path.display());
+        assert!(run(&bytes), "{name}");
+    }
+    for entry in std::fs::read_dir(corpus(target)).unwrap() {
+        run(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
 }
 
 #[test]
 fn seeds_are_those_in_the_corpus_and_all_of_it_runs() {
-    for (name, bytes) in seeds() {
-        let path = corpus().join(name);
-        if std::env::var_os("PARE_WRITE_SEEDS").is_some() {
-            std::fs::create_dir_all(corpus()).unwrap();
-            std::fs::write(&path, &bytes).unwrap();
-        }
-        assert!(std::fs::read(&path).unwrap() == bytes, "{}", path.display());
-        assert!(fuzz_gguf(&bytes), "{name}");
-    }
-    for entry in std::fs::read_dir(corpus()).unwrap() {
-        fuzz_gguf(&std::fs::read(entry.unwrap().path()).unwrap());
-    }
+    replay("forward_gguf", seeds(), fuzz_gguf);
+    replay("forward_config", config_seeds(), fuzz_config);
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "pare: {}", printable(text));
 }
 
+/// Writes an error and its causes, but for a cause that the error itself ends with.
+pub(crate) fn failure(failure: &anyhow::Error) {
+    let add = |said: String, cause: String| match said.is_empty() {
+        true => cause,
+        false if said.ends_with(&cause) => said,
+        false => format!("{said}: {cause}"),
+    };
+    error(&failure.chain().map(ToString::to_string).fold(String::new(), add));
+}
+
 /// Writes a remark to the error stream.
 pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));

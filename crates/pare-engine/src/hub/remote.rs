@@ -1,14 +1,13 @@
 //! The hub on the other side of the wire.
 
 use super::Settings;
+use super::agent::{agent, unreachable};
 use super::name::{Name, is_hash};
 use crate::Error;
 use pare_format::json::{Bounds, Json, Object, parse};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
-use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
@@ -39,27 +38,9 @@ pub(super) struct Entry {
     pub(super) hash: Option<String>,
 }
 
-/// What asks `address`, a hub or a package index: within time limits, and over TLS alone when the address is.
-pub(crate) fn agent(address: &str) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        // A host with a certificate never sends on to one without.
-        .https_only(address.starts_with("https://"))
-        // Weights live on another host, which must not see the token.
-        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-        .user_agent(concat!("pare/", env!("CARGO_PKG_VERSION")))
-        .timeout_resolve(Some(Duration::from_secs(15)))
-        .timeout_connect(Some(Duration::from_secs(15)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        // No limit on the whole of a body: weights may take hours. A connection that is silent for this long is dead.
-        .timeout_per_read(Some(Duration::from_secs(60)))
-        .build();
-    config.into()
-}
-
 impl<'a> Remote<'a> {
     pub(super) fn new(name: &'a Name, settings: &'a Settings) -> Result<Self, Error> {
-        let agent = agent(&settings.endpoint);
+        let agent = agent(&settings.endpoint)?;
         Ok(Self { agent, name, endpoint: &settings.endpoint, token: settings.token.as_deref() })
     }
 
@@ -110,10 +91,7 @@ impl<'a> Remote<'a> {
         }
         request.call().map_err(|error| match error {
             ureq::Error::RequireHttpsOnly(_) => self.broken(url, "leads to an address without https"),
-            other => self.broken(
-                url,
-                format!("{} cannot be reached ({other}); check the network and HF_ENDPOINT", self.endpoint),
-            ),
+            other => self.broken(url, format!("{} {}", self.endpoint, unreachable(&other, "HF_ENDPOINT"))),
         })
     }
 

@@ -20,7 +20,7 @@ fn every_type_size_set_and_pool_gives_the_bits_of_the_fold() {
     let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
     for ty in [PanelType::F32, PanelType::F16, PanelType::Bf16] {
         for &out in sizes(&[1, 31, 32, 33, 64, 100, 200], &[1, 33]) {
-            for &inn in sizes(&[1, 2, 31, 192, 193, 576], &[1, 193]) {
+            for &inn in sizes(&[1, 2, 31, 192, 193, 576], &[1, 19]) {
                 let w = numbers(out as u64, out * inn);
                 let panels = pack(ty, &w, out, inn, &pools[out % 3]);
                 let w = rounded(ty, &w);
@@ -28,7 +28,7 @@ fn every_type_size_set_and_pool_gives_the_bits_of_the_fold() {
                     let x = numbers(rows as u64 + 9, rows * inn);
                     let expected = reference::multiply(&x, &w, rows, out, inn);
                     for isa in Isa::available() {
-                        for pool in &pools {
+                        for pool in sizes(&pools, &pools[1..2]) {
                             let mut y = vec![f32::NAN; rows * out];
                             panels.multiply_on(isa, &x, &mut y, pool);
                             let at = format!("{ty:?} {} {rows}x{inn}x{out}", isa.name());
@@ -78,7 +78,7 @@ fn lengths_that_disagree_are_refused() {
 
 #[test]
 fn many_long_rows_are_cut_and_keep_their_bits() {
-    let (rows, inn, out) = (130, 4097, 33);
+    let (rows, inn, out) = if cfg!(miri) { (5, 193, 33) } else { (130, 4097, 33) };
     let pool = Pool::new(3);
     let (x, w) = (numbers(11, rows * inn), numbers(12, out * inn));
     let panels = pack(PanelType::F32, &w, out, inn, &pool);

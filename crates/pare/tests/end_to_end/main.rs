@@ -6,6 +6,8 @@
 
 mod bench;
 mod catalogue;
+#[cfg(feature = "hub")]
+mod certificates;
 mod compare;
 mod export;
 mod figures;
