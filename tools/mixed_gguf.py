@@ -8,7 +8,7 @@ before would make every quantiser look lossless. DIR holds llama-perplexity, lla
 calibration text, and neither the held-out text. `--ours` measures files that were made before; without it they are made here.
 `--peer-rows` keeps the peer's rows as JSON lines, so that a run that was stopped goes on. Prints a page in Markdown.
 """
-import argparse, datetime, json, os, re, subprocess
+import argparse, datetime, json, os, re, shlex, subprocess
 
 SIZES = ["91MB", "105MB"]
 TYPES = ["IQ4_XS", "Q4_0", "IQ4_NL", "Q3_K_M", "Q4_K_S", "Q4_1", "Q4_K_M"]
@@ -75,12 +75,20 @@ def main():
     if not ours:
         for size in SIZES:
             path = file(f"mixed-{size}.gguf")
-            run(at.pare, "export", at.model, "--off-grid", 0, "--gguf", "mixed", "--bytes", size, "--text", at.calibration,
-                "--calibration-windows", at.windows, "-o", path, "--force", "-q")
+            mixed = [at.pare, "export", at.model, "--off-grid", 0, "--gguf", "mixed", "--bytes", size, "--text", at.calibration,
+                     "--calibration-windows", at.windows, "-q"]
+            run(*mixed, "-o", path, "--force", "--no-verify")
             ours.append(path)
+            # The same types, with the values that llama-quantize gives them: what is left of the gain is the values.
+            label = f"pare's types for {size}"
+            if not any(row[2] == label for row in rows):
+                types, path = shlex.split(run(*mixed, "--print-plan")), file("peer.gguf")
+                run(tool("quantize"), "--imatrix", matrix, *types, reference, path, "Q4_0", 2)
+                add("llama-quantize, imatrix", label, path)
+                os.remove(path)
     mixed = [add("pare", "mixed", path) for path in ours]
 
-    plain = [row for row in rows if row[1] != "pare" and "embedding" not in row[2]]
+    plain = [row for row in rows if row[1] != "pare" and "embedding" not in row[2] and "pare's" not in row[2]]
     date = datetime.datetime.now(datetime.timezone.utc).date()
     print(f"# Mixed block types, {date}\n")
     print(f"{at.model}, off the grid of its file (`--off-grid 0`), against itself in f32. Every row was measured by llama-perplexity")
