@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove it: observe, plan, cut, repair, write, verify, report
     Shrink(Shrink),
-    /// Every recipe on one model: what is lost, beside bytes and speed
+    /// Recipes on one model, and models beside it: what is lost, beside bytes and speed
     Compare(Compare),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
@@ -215,8 +215,14 @@ pub(crate) enum Sort {
 /// `pare compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// The model
-    pub(crate) model: String,
+    /// The model that recipes work on, and that everything is measured against
+    pub(crate) model: Option<String>,
+    /// Models that are there already, to stand in the same table: run as they are stored, with the tokenizer of the reference
+    #[arg(long, value_name = "MODEL", num_args = 1..)]
+    pub(crate) models: Vec<String>,
+    /// Run no recipe: measure --models alone, against this model. Instead of MODEL
+    #[arg(long, value_name = "MODEL", requires = "models", conflicts_with_all = ["model", "keep", "recipes", "keep_models", "text"])]
+    pub(crate) against: Option<String>,
     /// Shares of the blocks' projection weights that stay
     #[arg(
         long,

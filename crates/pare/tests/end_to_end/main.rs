@@ -9,6 +9,7 @@ mod catalogue;
 #[cfg(feature = "hub")]
 mod certificates;
 mod compare;
+mod compare_models;
 mod export;
 mod figures;
 mod files;
