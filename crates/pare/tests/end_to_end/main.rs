@@ -15,6 +15,7 @@ mod figures;
 mod files;
 mod fit;
 mod generate;
+mod imatrix;
 mod instructions;
 mod interrupt;
 mod merge;
