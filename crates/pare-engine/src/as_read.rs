@@ -162,7 +162,8 @@ pub(crate) fn nearest(
         _ => return Ok(Arc::clone(weight)),
     };
     let row = |row: usize, to: &mut [f32]| weight.decode_row(row, to);
-    let matrix = Matrix { name, columns: shape[1], ty: RowType::Blocks(fitting), row: &row, stored: &|_| None };
+    let matrix =
+        Matrix { name, columns: shape[1], ty: RowType::Blocks(fitting), row: &row, stored: &|_| None, weights: None };
     let (mut bytes, mut buffer) = (Vec::new(), Vec::new());
     for rows in Chunks::of(shape) {
         work.interrupt.check()?;

@@ -21,7 +21,7 @@ const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 pub struct Bundle {
     /// As the user named it.
     pub name: String,
-    /// The directory or file that it was read from.
+    /// The directory or file that it was read from; the first part of a split model.
     pub path: PathBuf,
     /// The model.
     pub model: Model,
@@ -127,7 +127,8 @@ impl Bundle {
         let file = GgufModel::open(path)?;
         let loaded = from_gguf(&file)?;
         let tokenizer = Tokenizer::from_gguf(file.header())?;
-        Self::new(name, path, loaded, tokenizer)
+        // Any part names a split model; the first one stands for it.
+        Self::new(name, file.header().file(), loaded, tokenizer)
     }
 
     fn new(name: &str, path: &Path, loaded: Loaded, tokenizer: Tokenizer) -> Result<Self, Error> {

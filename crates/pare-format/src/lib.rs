@@ -8,6 +8,7 @@ pub mod directory;
 pub mod error;
 pub mod fuzz;
 pub mod gguf;
+pub mod imatrix;
 pub mod json;
 pub mod limits;
 pub mod map;

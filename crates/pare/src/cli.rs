@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove it: observe, plan, cut, repair, write, verify, report
     Shrink(Shrink),
-    /// Every recipe on one model: what is lost, beside bytes and speed
+    /// Recipes on one model, and models beside it: what is lost, beside bytes and speed
     Compare(Compare),
     /// Perplexity, divergence, probes, bytes, tokens per second
     Eval(Eval),
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Merge(Merge),
     /// Write one GGUF file, for llama.cpp and others
     Export(Export),
+    /// How large the inputs of each matrix are on a text, for llama-quantize and `export --imatrix`
+    Imatrix(Imatrix),
     /// Generate text
     Run(Run),
     /// Does it fit this machine, and how fast will it run?
@@ -215,8 +217,14 @@ pub(crate) enum Sort {
 /// `pare compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// The model
-    pub(crate) model: String,
+    /// The model that recipes work on, and that everything is measured against
+    pub(crate) model: Option<String>,
+    /// Models that are there already, to stand in the same table: run as they are stored, with the tokenizer of the reference
+    #[arg(long, value_name = "MODEL", num_args = 1..)]
+    pub(crate) models: Vec<String>,
+    /// Run no recipe: measure --models alone, against this model. Instead of MODEL
+    #[arg(long, value_name = "MODEL", requires = "models", conflicts_with_all = ["model", "keep", "recipes", "keep_models", "text"])]
+    pub(crate) against: Option<String>,
     /// Shares of the blocks' projection weights that stay
     #[arg(
         long,
@@ -340,6 +348,9 @@ pub(crate) struct Export {
     /// Choose the codes of each row together, on calibration text, so that the error on its inputs is small (mixed always does)
     #[arg(long)]
     pub(crate) gptq: bool,
+    /// Let errors count by this importance matrix, of `pare imatrix` or llama-imatrix, instead of all alike
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["gptq", "text", "bytes"])]
+    pub(crate) imatrix: Option<PathBuf>,
     /// With --gguf mixed: print what was chosen as arguments for llama-quantize, one a line, and write no file
     #[arg(long, conflicts_with_all = ["output", "json"])]
     pub(crate) print_plan: bool,
@@ -355,6 +366,24 @@ pub(crate) struct Export {
     /// With --gguf mixed: write the file and stop, its loss is not measured
     #[arg(long)]
     pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) texts: Texts,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `pare imatrix`.
+#[derive(Debug, Args)]
+pub(crate) struct Imatrix {
+    /// The model
+    pub(crate) model: String,
+    /// The file: .gguf, or .dat for the form that older programs read
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the file when it exists; one that does not show that pare wrote it, a .dat file too, is never replaced
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) texts: Texts,
     /// Print JSON

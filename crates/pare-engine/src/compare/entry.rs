@@ -1,4 +1,4 @@
-//! What a comparison holds: the dense model, and what became of every recipe at every keep.
+//! What a comparison holds: the dense model, models beside it, and what became of every recipe at every keep.
 
 #[cfg(doc)]
 use super::{AS_READ, DENSE};
@@ -7,7 +7,7 @@ use crate::report::ModelFacts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Every recipe on one model, with the same texts. Also written as JSON.
+/// Recipes on one model, and models beside it, with the same texts. Also written as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Version that measured.
@@ -20,6 +20,8 @@ pub struct Comparison {
     pub dense: Measured,
     /// The files that the user gave, run as they are stored: the answers are by definition those of `dense`, bytes and speed are its own.
     pub as_read: Measured,
+    /// The models that the user has already, in the order given.
+    pub models: Vec<ModelEntry>,
     /// Each recipe at each keep, recipe by recipe, keeps in the order of `keeps`.
     pub entries: Vec<Entry>,
     /// Which entries no other one beats.
@@ -37,6 +39,18 @@ pub struct Fronts {
     pub bytes: Vec<String>,
     /// Divergence against decoding speed; empty when no speed was measured.
     pub speed: Vec<String>,
+}
+
+/// A model that the user has already, run as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelEntry {
+    /// Its name in tables: that of its file or directory, with as many folders before it as tell it from the others.
+    pub name: String,
+    /// Where it is.
+    pub path: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Measured,
 }
 
 /// One recipe at one keep.
@@ -75,7 +89,7 @@ pub enum Outcome {
     },
 }
 
-/// Figures of one written artefact.
+/// Figures of one artefact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Natural-log perplexity on the first of the held-out texts.
@@ -97,16 +111,19 @@ pub struct Measured {
     pub texts: Vec<OnOneText>,
     /// Accuracy per probe; `name` by likelihood among four, `name_generated` by greedy decoding.
     pub probes: BTreeMap<String, f64>,
-    /// Share of the blocks' weights that stayed: units that leave as a whole seldom meet what was asked exactly.
-    pub kept: f64,
+    /// Share of the blocks' weights that stayed: units that leave as a whole seldom meet what was asked exactly. None for a model that was not
+    /// made here.
+    pub kept: Option<f64>,
     /// Stored numbers, tied head once.
     pub parameters: u64,
     /// Bytes of the weight files, as the file system says.
     pub bytes: u64,
     /// How the projections were written, as in `f16` or `2of4-f16`.
     pub storage: String,
-    /// Decoding speed, when it was measured.
+    /// Speed, when it was measured.
     pub speed: Option<Speed>,
+    /// The most memory of a process that runs the artefact alone; none where that was not, or cannot be, measured.
+    pub peak_memory_bytes: Option<u64>,
     /// What it took to make the artefact.
     pub cost: Cost,
 }
@@ -127,14 +144,16 @@ pub struct OnOneText {
     pub kl_mean: f64,
 }
 
-/// Decoding speed, the dense model taking turns.
+/// Speed, the dense model taking turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
     /// Median tokens per second of greedy decoding.
     pub decode_tok_s: f64,
-    /// The same of the dense model, in the same rounds.
+    /// The same of a prompt.
+    pub prefill_tok_s: f64,
+    /// Decoding speed of the dense model, in the same rounds.
     pub dense_decode_tok_s: f64,
-    /// The first over the second, round by round.
+    /// Decoding speed over that of the dense model, round by round.
     pub over_dense: Spread,
 }
 
@@ -244,11 +263,17 @@ pub(crate) mod tests {
             top1_agreement: 0.75,
             texts: ["speeches", "own text"].map(|name| on_one_text(name, kl_mean)).to_vec(),
             probes: [("copying".to_owned(), 0.8), ("copying_generated".to_owned(), 0.6)].into(),
-            kept: 0.8,
+            kept: Some(0.8),
             parameters: bytes / 2,
             bytes,
             storage: "f16".to_owned(),
-            speed: Some(Speed { decode_tok_s: 30.0 * over_dense.median, dense_decode_tok_s: 30.0, over_dense }),
+            speed: Some(Speed {
+                decode_tok_s: 30.0 * over_dense.median,
+                prefill_tok_s: 300.0,
+                dense_decode_tok_s: 30.0,
+                over_dense,
+            }),
+            peak_memory_bytes: Some(2 * bytes),
             cost: Cost { shrink_seconds: 12.5, seconds: 60.0, peak_memory_bytes: Some(900 << 20), peak_is_own: true },
         }
     }

@@ -1,8 +1,8 @@
-//! Making one artefact, reading it back, and measuring it beside the dense model.
+//! Making one artefact, reading it back, and measuring it beside the dense model; measuring models that are there already.
 
 use super::cache::{Folder, Key};
 use super::entry::{Cost, Measured, OnOneText, Speed};
-use super::{Request, in_blocks, storage};
+use super::{GivenModel, Recipes, Request, in_blocks, storage};
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
@@ -21,10 +21,11 @@ use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
 use pare_model::weight::{Composed, Weight};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
-/// Tokens of the prompt before each decoding: enough to warm up.
-pub(super) const PROMPT: usize = 8;
+/// Tokens of the prompt before each decoding.
+pub(super) const PROMPT: usize = 128;
 /// Tokens decoded per round.
 pub(super) const DECODED: usize = 32;
 /// Counted rounds.
@@ -40,7 +41,6 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let output = folder.artefact(key, false)?;
     output.require_room(bytes_of(model))?;
     let written = write_directory(&output, request.bundle, model, WriteAs::Auto, work)?;
-    drop(output);
     let peak_memory_bytes = machine::peak_memory();
     let windows = cut(request.verification, request.context, None)?;
     let on_texts = on_texts(&[model], &windows, work)?;
@@ -48,11 +48,13 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     // The reference has no divergence from itself.
     (figures.kl_mean, figures.kl_p99, figures.top1_agreement) = (0.0, 0.0, 1.0);
     figures.texts.iter_mut().for_each(|text| text.kl_mean = 0.0);
-    figures.bytes = written.bytes;
+    (figures.bytes, figures.kept) = (written.bytes, Some(1.0));
     figures.storage = plain(request);
     let packed = model.packed(packed_as(WriteAs::Auto.dtype(model)), work.pool);
     figures.probes = probes(request, &packed, work)?;
     figures.speed = if request.speed { speed(&[&packed], work)? } else { None };
+    figures.peak_memory_bytes = weigh(request, output.temporary(), work)?;
+    drop(output);
     figures.cost = Cost { shrink_seconds: 0.0, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
     // A model that was rewritten after it was read holds other numbers than its files.
     let files = match request.bundle.rewritten {
@@ -63,20 +65,46 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
     if files.is_some() {
         let on_texts = crate::verify::on_texts(&[model, &read], &windows, work)?;
-        as_read = self::figures(request, &on_texts, 1, &read)?;
+        as_read = Measured { kept: figures.kept, ..self::figures(request, &on_texts, 1, &read)? };
         (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
     }
     (as_read.bytes, as_read.storage) =
         (request.bundle.bytes, facts(files.as_ref().unwrap_or(request.bundle)).storage.to_lowercase());
     as_read.speed = if request.speed { speed(&[&packed, &read], work)? } else { None };
+    as_read.peak_memory_bytes = weigh(request, &request.bundle.path, work)?;
     Ok([figures, as_read])
+}
+
+/// The figures of a model that is there already, run as it is stored: quality, probes and speed are of one and the same arithmetic.
+pub(super) fn given(request: &Request<'_>, given: &GivenModel, work: Work<'_>) -> Result<Measured, Error> {
+    let start = Instant::now();
+    let (dense, bundle) = (&request.bundle.model, &given.bundle);
+    let packed = bundle.model.packed(PackAs::Stored, work.pool);
+    let on_texts = on_texts(&[dense, &packed], &cut(request.verification, request.context, None)?, work)?;
+    let mut figures = figures(request, &on_texts, 1, &bundle.model)?;
+    (figures.bytes, figures.storage) = (bundle.bytes, facts(bundle).storage.to_lowercase());
+    figures.probes = probes(request, &packed, work)?;
+    if request.speed {
+        let dense = dense.packed(packed_as(WriteAs::Auto.dtype(dense)), work.pool);
+        figures.speed = speed(&[&dense, &packed], work)?;
+    }
+    drop(packed);
+    figures.peak_memory_bytes = weigh(request, &bundle.path, work)?;
+    figures.cost.seconds = start.elapsed().as_secs_f64();
+    Ok(figures)
+}
+
+/// The most memory of a process that runs the model at `path` alone, when it is asked for.
+fn weigh(request: &Request<'_>, path: &Path, work: Work<'_>) -> Result<Option<u64>, Error> {
+    let Some(weigh) = request.weigh.filter(|_| request.speed) else { return Ok(None) };
+    work.interrupt.check()?;
+    Ok(weigh(path))
 }
 
 /// Shrinks, writes, reads back and measures. The artefact is removed, unless it is to be kept.
 pub(super) fn pared(
     request: &Request<'_>,
-    recipe: &Recipe,
-    keep: f64,
+    (recipes, recipe, keep): (&Recipes<'_>, &Recipe, f64),
     (folder, key): (&Folder, &Key),
     work: Work<'_>,
 ) -> Result<Measured, Error> {
@@ -87,7 +115,7 @@ pub(super) fn pared(
         bundle: request.bundle,
         recipe,
         keep,
-        calibration: request.calibration,
+        calibration: recipes.calibration,
         seed: request.seed,
         write_as,
         resumable: false,
@@ -131,7 +159,7 @@ pub(super) fn pared(
     let models = [dense, if own_form { &packed } else { &result.model }];
     let on_texts = on_texts(&models, &cut(request.verification, request.context, None)?, work)?;
     let mut figures = figures(request, &on_texts, 1, &result.model)?;
-    (figures.bytes, figures.kept) = (bytes, kept);
+    (figures.bytes, figures.kept) = (bytes, Some(kept));
     figures.storage = if own_form { forms } else { plain(request) };
     figures.probes = probes(request, &packed, work)?;
     if request.speed {
@@ -141,6 +169,7 @@ pub(super) fn pared(
     let cost = Cost { shrink_seconds: seconds, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
     figures.cost = cost;
     drop((packed, result));
+    figures.peak_memory_bytes = weigh(request, output.temporary(), work)?;
     if request.keep_models {
         output.commit()?;
     }
@@ -227,11 +256,12 @@ fn figures(
         top1_agreement: nats(agreement),
         texts,
         probes: Default::default(),
-        kept: 1.0,
+        kept: None,
         parameters: model.parameters().total,
         bytes: 0,
         storage: String::new(),
         speed: None,
+        peak_memory_bytes: None,
         cost: Cost { shrink_seconds: 0.0, seconds: 0.0, peak_memory_bytes: None, peak_is_own: false },
     })
 }
@@ -244,7 +274,7 @@ fn probes(request: &Request<'_>, packed: &Model, work: Work<'_>) -> Result<probe
     probe::run(packed, &request.bundle.tokenizer, series, work)
 }
 
-/// Decoding speed of the last model, the first one taking turns with it.
+/// Speed of the last model, the first one taking turns with it.
 fn speed(models: &[&Model], work: Work<'_>) -> Result<Option<Speed>, Error> {
     let sizes = |model: &Model| {
         let context = model.architecture.context;
@@ -252,12 +282,19 @@ fn speed(models: &[&Model], work: Work<'_>) -> Result<Option<Speed>, Error> {
     };
     let mut tracks: Vec<Track<'_>> = models.iter().map(|model| Track::new(model, sizes(model), work.pool)).collect();
     let turns = in_turn(&mut tracks, ROUNDS, work, |track| track.turn(work.interrupt), || Ok(()));
-    let rates: Vec<Vec<f64>> = turns?.iter().map(|turns| turns.iter().map(rate).collect()).collect();
-    let median = |rates: &Vec<f64>| Spread::of(rates.iter().copied()).map(|spread| spread.median);
-    let (Some(first), Some(last)) = (rates.first(), rates.last()) else { return Ok(None) };
-    let speed = |(decode_tok_s, dense_decode_tok_s, over_dense)| Speed { decode_tok_s, dense_decode_tok_s, over_dense };
-    let found = median(last).zip(median(first)).zip(Spread::of_ratios(last, first));
-    Ok(found.map(|((own, dense), ratio)| speed((own, dense, ratio))))
+    let turns = turns?;
+    let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return Ok(None) };
+    let [dense, own] = [first, last].map(|turns| turns.iter().map(rate).collect::<Vec<f64>>());
+    let median = |rates: &mut dyn Iterator<Item = f64>| Spread::of(rates).map(|spread| spread.median);
+    let speed = || {
+        Some(Speed {
+            decode_tok_s: median(&mut own.iter().copied())?,
+            prefill_tok_s: median(&mut last.iter().map(|turn| turn.prefill_tok_s))?,
+            dense_decode_tok_s: median(&mut dense.iter().copied())?,
+            over_dense: Spread::of_ratios(&own, &dense)?,
+        })
+    };
+    Ok(speed())
 }
 
 fn rate(turn: &Turn) -> f64 {

@@ -1,4 +1,4 @@
-//! Comparing: every applicable recipe on one model, with the same calibration and the same held-out text.
+//! Comparing: every applicable recipe on one model, and models that people have already, with the same held-out text.
 //!
 //! Each entry is measured once, on the artefact that was written, and kept under a hash of what it depends on: a run that was stopped
 //! goes on where it was.
@@ -7,12 +7,14 @@ mod cache;
 mod entry;
 mod front;
 mod measure;
+mod models;
 mod run;
 mod steps;
 
 pub use cache::check_folder;
-pub use entry::{Comparison, Cost, Entry, Fronts, Measured, OnOneText, Outcome, Speed};
+pub use entry::{Comparison, Cost, Entry, Fronts, Measured, ModelEntry, OnOneText, Outcome, Speed};
 pub use front::{Point, front};
+pub use models::{GivenModel, models};
 pub use run::run;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub(crate) use entry::tests::measured as example;
 use crate::Error;
 use crate::as_read::AsRead;
 use crate::bundle::Bundle;
+use crate::prove::Weigh;
 use crate::recipe::{BUILT_IN, Recipe};
 use crate::text::{Named, Text};
 use crate::write::WriteAs;
@@ -36,28 +39,39 @@ pub const BASELINES: [&str; 2] = ["random", "magnitude"];
 /// What to compare, and how.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The model before.
+    /// The model before: what divergences are measured from.
     pub bundle: &'a Bundle,
-    /// The recipes, each name once; see [`recipes`].
-    pub recipes: &'a [Recipe],
-    /// The shares, each once; see [`keeps`].
-    pub keeps: &'a [f64],
-    /// Text that methods see.
-    pub calibration: &'a Text,
+    /// What to make of it; without, only `models` stand beside it.
+    pub recipes: Option<Recipes<'a>>,
+    /// The models that the user has already; see [`models()`].
+    pub models: &'a [GivenModel],
     /// Texts that only figures see, one at least.
     pub verification: &'a [Named],
     /// Window of the perplexity, in tokens.
     pub context: usize,
     /// Tasks per probe; none are run for 0.
     pub probes: usize,
-    /// Whether decoding speed is measured.
+    /// Whether speed and memory are measured.
     pub speed: bool,
+    /// The most memory of a process that opens the model at a path alone and runs it; none where that cannot be measured.
+    pub weigh: Option<&'a Weigh<'a>>,
     /// Seed of what draws.
     pub seed: u64,
     /// Where entries are kept.
     pub folder: &'a Path,
     /// Whether the artefacts stay, in `models` of the folder.
     pub keep_models: bool,
+}
+
+/// Recipes, and what they work with.
+#[derive(Clone, Copy)]
+pub struct Recipes<'a> {
+    /// The recipes, each name once; see [`recipes`].
+    pub list: &'a [Recipe],
+    /// The shares, each once; see [`keeps`].
+    pub keeps: &'a [f64],
+    /// Text that methods see.
+    pub calibration: &'a Text,
 }
 
 /// A comparison, and how much of it was there already.

@@ -1,10 +1,10 @@
 //! The run: what is known is looked up, the rest is measured entry by entry and kept at once.
 
 use super::cache::{Folder, Found, Key, tokens};
-use super::entry::{Comparison, Entry, Fronts, Measured, Outcome};
+use super::entry::{Comparison, Entry, Fronts, Measured, ModelEntry, Outcome};
 use super::front::{Point, front};
 use super::steps::{Clock, Step};
-use super::{AS_READ, BASELINES, DENSE, Done, Request, in_blocks, measure, storage};
+use super::{AS_READ, BASELINES, DENSE, Done, GivenModel, Recipes, Request, in_blocks, measure, storage};
 use crate::fingerprint::fingerprint;
 use crate::progress::Work;
 use crate::prove::{about_as_read, check, facts};
@@ -34,41 +34,61 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
         spoilt: Vec::new(),
     };
     let dense_key = run.key(None);
+    let given: Vec<(&GivenModel, Key, Option<Measured>)> =
+        request.models.iter().map(|model| run.look_up_model(model)).collect();
     let mut planned = Vec::new();
-    for recipe in request.recipes {
-        for &keep in request.keeps {
-            planned.push(run.look_up(recipe, keep));
+    if let Some(recipes) = &request.recipes {
+        for recipe in recipes.list {
+            for &keep in recipes.keeps {
+                planned.push(run.look_up(recipes, recipe, keep));
+            }
         }
     }
     let mut left = planned.iter().filter(|planned| planned.entry.is_none()).count();
+    left += given.iter().filter(|(_, _, known)| known.is_none()).count();
     // The dense model is the first entry.
-    let count = planned.len() + 1;
+    let count = 1 + given.len() + planned.len();
     let [dense, as_read] = {
         let step = Step::new(work.progress, (1, count), "dense", None);
         run.dense(&dense_key, Work { progress: &step, ..work })?
     };
-    let mut entries = Vec::with_capacity(planned.len());
-    for (index, Planned { recipe, keep, key, entry }) in planned.into_iter().enumerate() {
+    let mut number = 1;
+    let mut step = |name: &str, known: bool, clock: &Clock| {
+        number += 1;
+        let step = Step::new(work.progress, (number, count), name, clock.left(left));
+        left -= usize::from(!known);
+        step
+    };
+    let mut models = Vec::with_capacity(given.len());
+    for (model, key, known) in given {
         work.interrupt.check()?;
+        let step = step(&model.name, known.is_some(), &run.clock);
+        let figures = match known {
+            Some(figures) => figures,
+            None => run.measure(model, &key, &as_read, Work { progress: &step, ..work })?,
+        };
+        let (name, path) = (model.name.clone(), model.bundle.path.display().to_string());
+        models.push(ModelEntry { name, path, figures });
+    }
+    let mut entries = Vec::with_capacity(planned.len());
+    for Planned { recipes, recipe, keep, key, entry } in planned {
+        work.interrupt.check()?;
+        let step = step(&format!("{} {keep}", recipe.name), entry.is_some(), &run.clock);
         entries.push(match entry {
             Some(entry) => entry,
-            None => {
-                let name = format!("{} {keep}", recipe.name);
-                let step = Step::new(work.progress, (index + 2, count), &name, run.clock.left(left));
-                left -= 1;
-                run.compute((recipe, keep), &key, Work { progress: &step, ..work })?
-            }
+            None => run.compute((recipes, recipe, keep), &key, Work { progress: &step, ..work })?,
         });
     }
     let comparison = Comparison {
         pare: env!("CARGO_PKG_VERSION").to_owned(),
         model: facts(request.bundle),
-        keeps: request.keeps.to_vec(),
-        fronts: fronts([&dense, &as_read], &entries),
+        keeps: request.recipes.map_or(Vec::new(), |recipes| recipes.keeps.to_vec()),
+        fronts: fronts([&dense, &as_read], &models, &entries),
         conditions: conditions(request, work.pool.threads()),
-        notes: notes(request, &entries),
+        notes: notes(request, &models, &entries),
         dense,
         as_read,
+        models,
         entries,
     };
     Ok(Done { comparison, computed: run.computed, found: run.found, spoilt: run.spoilt })
@@ -76,6 +96,7 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
 
 /// One recipe at one keep, with what is known of it.
 struct Planned<'a> {
+    recipes: &'a Recipes<'a>,
     recipe: &'a Recipe,
     keep: f64,
     key: Key,
@@ -85,7 +106,7 @@ struct Planned<'a> {
 struct Run<'a> {
     request: &'a Request<'a>,
     folder: Folder,
-    /// What every entry depends on.
+    /// What every entry depends on; what is made of the model also on the calibration text.
     shared: Value,
     clock: Clock,
     computed: usize,
@@ -103,7 +124,6 @@ fn shared(request: &Request<'_>, threads: usize) -> Value {
         "model": fingerprint(model),
         "bytes": request.bundle.bytes,
         "dtype": WriteAs::Auto.dtype(model).name(),
-        "calibration": tokens(&request.calibration.sequences),
         "verification": texts,
         "seed": request.seed,
         "context": request.context,
@@ -113,9 +133,10 @@ fn shared(request: &Request<'_>, threads: usize) -> Value {
 }
 
 impl<'a> Run<'a> {
-    fn key(&self, pared: Option<(&Recipe, f64)>) -> Key {
+    fn key(&self, pared: Option<(&Recipes<'_>, &Recipe, f64)>) -> Key {
         let mut made_from = self.shared.clone();
-        let Some((recipe, keep)) = pared else { return Key::new(made_from, "dense") };
+        let Some((recipes, recipe, keep)) = pared else { return Key::new(made_from, "dense") };
+        made_from["calibration"] = json!(tokens(&recipes.calibration.sequences));
         made_from["recipe"] = json!(recipe);
         made_from["keep"] = json!(keep);
         made_from["storage"] = json!(storage(recipe, in_blocks(self.request)).name());
@@ -151,9 +172,44 @@ impl<'a> Run<'a> {
         Ok(measured)
     }
 
+    /// What an earlier run measured of a model that is there already.
+    fn look_up_model(&mut self, model: &'a GivenModel) -> (&'a GivenModel, Key, Option<Measured>) {
+        let mut made_from = self.shared.clone();
+        made_from["other"] = json!({ "model": fingerprint(&model.bundle.model), "bytes": model.bundle.bytes });
+        // The same model under another name is the same entry.
+        let key = Key::new(made_from, "model");
+        let known = match self.load(&key) {
+            Some(Outcome::Measured(figures)) => Some(figures),
+            _ => None,
+        };
+        if let Some(figures) = &known {
+            self.found += 1;
+            self.clock.found(Some(figures));
+        }
+        (model, key, known)
+    }
+
+    fn measure(
+        &mut self,
+        model: &GivenModel,
+        key: &Key,
+        as_read: &Measured,
+        work: Work<'_>,
+    ) -> Result<Measured, Error> {
+        let figures = match is_reference(self.request, model) {
+            // One and the same model: it has the figures of the row above, and the bytes of its own files.
+            true => Measured { bytes: model.bundle.bytes, kept: None, ..as_read.clone() },
+            false => measure::given(self.request, model, work)?,
+        };
+        self.computed += 1;
+        self.folder.store(key, &Outcome::Measured(figures.clone()))?;
+        self.clock.measured(Some(&figures));
+        Ok(figures)
+    }
+
     /// What is known before the work: that it cannot be, or what an earlier run measured.
-    fn look_up(&mut self, recipe: &'a Recipe, keep: f64) -> Planned<'a> {
-        let key = self.key(Some((recipe, keep)));
+    fn look_up(&mut self, recipes: &'a Recipes<'a>, recipe: &'a Recipe, keep: f64) -> Planned<'a> {
+        let key = self.key(Some((recipes, recipe, keep)));
         let outcome = match check(self.request.bundle, recipe, keep, storage(recipe, in_blocks(self.request))) {
             Err(error) => Some(Outcome::NotApplicable { why: reason(&error) }),
             Ok(()) => self.load(&key).filter(|outcome| {
@@ -164,13 +220,18 @@ impl<'a> Run<'a> {
         let entry = outcome.map(|outcome| entry(recipe, keep, outcome));
         if let Some(entry) = entry.as_ref().filter(|entry| !matches!(entry.outcome, Outcome::NotApplicable { .. })) {
             self.found += 1;
-            self.clock.found(entry);
+            self.clock.found(entry.measured());
         }
-        Planned { recipe, keep, key, entry }
+        Planned { recipes, recipe, keep, key, entry }
     }
 
-    fn compute(&mut self, (recipe, keep): (&Recipe, f64), key: &Key, work: Work<'_>) -> Result<Entry, Error> {
-        let made = measure::pared(self.request, recipe, keep, (&self.folder, key), work);
+    fn compute(
+        &mut self,
+        (recipes, recipe, keep): (&Recipes<'_>, &Recipe, f64),
+        key: &Key,
+        work: Work<'_>,
+    ) -> Result<Entry, Error> {
+        let made = measure::pared(self.request, (recipes, recipe, keep), (&self.folder, key), work);
         let outcome = match made {
             Ok(measured) => Outcome::Measured(measured),
             Err(error) => match refusal(error)? {
@@ -181,9 +242,14 @@ impl<'a> Run<'a> {
         self.computed += 1;
         self.folder.store(key, &outcome)?;
         let entry = entry(recipe, keep, outcome);
-        self.clock.measured(&entry);
+        self.clock.measured(entry.measured());
         Ok(entry)
     }
+}
+
+/// Whether a model holds the very numbers of the reference, in the same storage.
+fn is_reference(request: &Request<'_>, model: &GivenModel) -> bool {
+    !request.bundle.rewritten && fingerprint(&model.bundle.model) == fingerprint(&request.bundle.model)
 }
 
 fn entry(recipe: &Recipe, keep: f64, outcome: Outcome) -> Entry {
@@ -228,10 +294,11 @@ fn reason(error: &Error) -> String {
     }
 }
 
-fn fronts([dense, as_read]: [&Measured; 2], entries: &[Entry]) -> Fronts {
+fn fronts([dense, as_read]: [&Measured; 2], models: &[ModelEntry], entries: &[Entry]) -> Fronts {
     let before = [(AS_READ.to_owned(), as_read), (DENSE.to_owned(), dense)];
+    let given = models.iter().map(|model| (model.name.clone(), &model.figures));
     let pared = entries.iter().filter_map(|entry| Some((entry.name(), entry.measured()?)));
-    let measured: Vec<(String, &Measured)> = before.into_iter().chain(pared).collect();
+    let measured: Vec<(String, &Measured)> = before.into_iter().chain(given).chain(pared).collect();
     let names = |cost: &dyn Fn(&Measured) -> f64| -> Vec<String> {
         let points: Vec<Point> =
             measured.iter().map(|(_, figures)| Point { cost: cost(figures), loss: figures.kl_mean }).collect();
@@ -246,19 +313,26 @@ fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
     let speed = match request.speed {
         false => "not measured".to_owned(),
         true => format!(
-            "{} tokens decoded after {}, greedily, medians of {} rounds in which the dense model takes turns; {threads} threads",
-            measure::DECODED,
+            "a prompt of {} tokens, then {} decoded greedily, medians of {} rounds in which the dense model takes turns; {threads} threads",
             measure::PROMPT,
+            measure::DECODED,
             measure::ROUNDS
+        ),
+    };
+    let memory = match request.speed {
+        false => "not measured".to_owned(),
+        true => format!(
+            "most memory of a process with the model alone, at a context of {} tokens",
+            crate::bench::MEMORY_CONTEXT
         ),
     };
     let probes = match request.probes {
         0 => "not run".to_owned(),
         tasks => format!("{tasks} tasks of each kind, 3 solved examples before each"),
     };
-    vec![
-        line("pare", env!("CARGO_PKG_VERSION").to_owned()),
-        line("calibration text", request.calibration.origin.clone()),
+    let mut lines = vec![line("pare", env!("CARGO_PKG_VERSION").to_owned())];
+    lines.extend(request.recipes.map(|recipes| line("calibration text", recipes.calibration.origin.clone())));
+    lines.extend([
         line("held-out text", named(request.verification)),
         line(
             "perplexity",
@@ -270,17 +344,32 @@ fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
         line("divergence", "KL from the dense model, in nats, at the same positions".to_owned()),
         line("probes", probes),
         line("speed", speed),
-        line("time", "from the first observation to the last repair, without writing and measuring".to_owned()),
-        line("memory", "most resident memory of the process while the artefact was made and written".to_owned()),
-        line("seed", request.seed.to_string()),
-    ]
+        line("memory", memory),
+    ]);
+    if request.recipes.is_some() {
+        lines.push(line(
+            "time of making",
+            "from the first observation to the last repair, without writing and measuring".to_owned(),
+        ));
+        let peak = "most resident memory of the process while the artefact was made and written";
+        lines.push(line("memory of making", peak.to_owned()));
+    }
+    lines.push(line("seed", request.seed.to_string()));
+    lines
 }
 
-fn notes(request: &Request<'_>, entries: &[Entry]) -> Vec<String> {
+fn notes(request: &Request<'_>, models: &[ModelEntry], entries: &[Entry]) -> Vec<String> {
     let bundle = request.bundle;
     let mut notes = bundle.warnings.clone();
     notes.push(about_as_read(bundle, &WriteAs::Auto.dtype(&bundle.model).name().to_lowercase()));
-    let measured = || entries.iter().filter_map(Entry::measured);
+    for (model, shown) in request.models.iter().zip(models) {
+        if is_reference(request, model) {
+            let name = &shown.name;
+            notes.push(format!("{name} holds the very numbers of the reference: its figures are those of {AS_READ}."));
+        }
+        notes.extend(model.bundle.warnings.iter().map(|warning| format!("{}: {warning}", shown.name)));
+    }
+    let measured = || models.iter().map(|model| &model.figures).chain(entries.iter().filter_map(Entry::measured));
     if measured().any(|figures| !figures.perplexity.is_finite() || !figures.kl_mean.is_finite()) {
         notes.push("A model gave numbers that are not finite: its figures say so, and it is on no plot.".to_owned());
     }
@@ -317,12 +406,20 @@ mod tests {
         let entries = [of("wanda", measured(0.05, 269, 1.0)), of("slim", measured(0.4, 226, 1.25))];
         let dense = measured(0.0, 269, 1.0);
         // A file that was f16 is the dense model.
-        let found = fronts([&dense, &dense], &entries);
+        let found = fronts([&dense, &dense], &[], &entries);
         assert_eq!(found.bytes, ["slim 0.8", "as read", "dense"]);
         // A file in blocks is smaller and faster than all of them.
-        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &entries);
+        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &[], &entries);
         assert_eq!((found.bytes, found.speed), (vec!["as read".to_owned()], vec!["as read".to_owned()]));
         let entries = [of("slim", measured(0.4, 83, 2.6))];
-        assert_eq!(fronts([&dense, &measured(0.0, 98, 2.3)], &entries).bytes, ["slim 0.8", "as read"]);
+        assert_eq!(fronts([&dense, &measured(0.0, 98, 2.3)], &[], &entries).bytes, ["slim 0.8", "as read"]);
+        // A model that was given stands among them.
+        let (name, path) = ("a.gguf".to_owned(), "m/a.gguf".to_owned());
+        let given = [ModelEntry { name, path, figures: measured(0.1, 70, 3.0) }];
+        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &given, &entries);
+        assert_eq!(
+            (found.bytes, found.speed),
+            (["a.gguf", "as read"].map(str::to_owned).to_vec(), vec!["a.gguf".to_owned(), "as read".to_owned()])
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Progress of a comparison: every stage says which entry it belongs to, and how long the rest will take.
 
-use super::Entry;
+use super::Measured;
 use crate::progress::Progress;
 
 /// How many entries are to be measured, and how long the measured ones took.
@@ -16,15 +16,15 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Counts an entry that was measured now.
-    pub(super) fn measured(&mut self, entry: &Entry) {
+    pub(super) fn measured(&mut self, figures: Option<&Measured>) {
         self.done += 1;
-        self.seconds += seconds(entry);
+        self.seconds += seconds(figures);
     }
 
     /// Counts an entry of an earlier run.
-    pub(super) fn found(&mut self, entry: &Entry) {
+    pub(super) fn found(&mut self, figures: Option<&Measured>) {
         self.before += 1;
-        self.seconds_before += seconds(entry);
+        self.seconds_before += seconds(figures);
     }
 
     /// Seconds that `entries` more will take, by those of this run or else by those of earlier ones; none before the first.
@@ -38,8 +38,8 @@ impl Clock {
     }
 }
 
-fn seconds(entry: &Entry) -> f64 {
-    entry.measured().map_or(0.0, |measured| measured.cost.seconds)
+fn seconds(figures: Option<&Measured>) -> f64 {
+    figures.map_or(0.0, |figures| figures.cost.seconds)
 }
 
 /// Passes progress on, with the entry in front of each stage.
@@ -87,25 +87,23 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::entry::tests::measured;
-    use super::super::{Entry, Outcome};
     use super::*;
     use std::sync::Mutex;
 
-    fn took(seconds: f64) -> Entry {
+    fn took(seconds: f64) -> Measured {
         let mut figures = measured(0.1, 1, 1.0);
         figures.cost.seconds = seconds;
-        let (recipe, about, source) = ("slim".to_owned(), String::new(), String::new());
-        Entry { recipe, about, source, baseline: false, keep: 0.5, outcome: Outcome::Measured(figures) }
+        figures
     }
 
     #[test]
     fn the_time_left_is_that_of_this_run_once_there_is_one() {
         let mut clock = Clock::default();
         assert_eq!(clock.left(3), None);
-        clock.found(&took(10.0));
-        clock.found(&took(20.0));
+        clock.found(Some(&took(10.0)));
+        clock.found(Some(&took(20.0)));
         assert_eq!(clock.left(2), Some(30.0));
-        clock.measured(&took(40.0));
+        clock.measured(Some(&took(40.0)));
         assert_eq!(clock.left(2), Some(80.0));
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) row: &'a (dyn Fn(usize, &mut [f32]) + Sync),
     /// The bytes of a row, when they are there already: encoding again could only lose.
     pub(crate) stored: &'a (dyn Fn(usize) -> Option<&'a [u8]> + Sync),
+    /// How much errors of each column count, when that is known.
+    pub(crate) weights: Option<&'a [f32]>,
 }
 
 /// The rows of a tensor in pieces.
@@ -66,19 +68,33 @@ pub(crate) fn rows(matrix: &Matrix<'_>, rows: Range<usize>, buffer: &mut Vec<u8>
         let mut piece = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
         let (bytes, outcome) = &mut *piece;
         let mut values = vec![0.0; columns];
+        let mut counts = vec![0.0; columns];
         for (row, bytes) in (rows.start + index * each..).zip(bytes.chunks_mut(row_bytes)) {
             (matrix.row)(row, &mut values);
             if let Err(why) = check(matrix, row, &values) {
                 *outcome = Err(why);
                 return;
             }
-            match (matrix.stored)(row) {
-                Some(stored) => bytes.copy_from_slice(stored),
-                None => matrix.ty.encode(&values, bytes),
+            match ((matrix.stored)(row), matrix.weights, matrix.ty) {
+                (Some(stored), ..) => bytes.copy_from_slice(stored),
+                (None, Some(weights), RowType::Blocks(ty)) => {
+                    of_row(&values, weights, &mut counts);
+                    ty.encode_weighted(&values, &counts, bytes);
+                }
+                (None, _, ty) => ty.encode(&values, bytes),
             }
         }
     });
     pieces.into_iter().try_for_each(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+}
+
+/// How much the errors of a row count: by the column's weight and, large values more, by their magnitude above a floor of the row's root mean
+/// square, as llama.cpp's quantiser has it.
+fn of_row(values: &[f32], weights: &[f32], counts: &mut [f32]) {
+    let square = values.iter().map(|value| value * value).sum::<f32>() / values.len().max(1) as f32;
+    for ((count, value), weight) in counts.iter_mut().zip(values).zip(weights) {
+        *count = weight * (square + value * value).sqrt();
+    }
 }
 
 fn check(matrix: &Matrix<'_>, row: usize, values: &[f32]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 mod architecture;
 pub(crate) mod encode;
+pub mod imatrix;
 mod metadata;
 mod mix;
 pub mod mixed;
@@ -253,8 +254,8 @@ impl<'a> Export<'a> {
             }
             let row = |row: usize, out: &mut [f32]| tensor.row(row, out);
             let stored = |row: usize| tensor.stored_row(row);
-            let matrix =
-                Matrix { name: &tensor.name, columns: tensor.shape[1], ty: tensor.ty, row: &row, stored: &stored };
+            let (columns, weights) = (tensor.shape[1], tensor.weights.as_deref());
+            let matrix = Matrix { name: &tensor.name, columns, ty: tensor.ty, row: &row, stored: &stored, weights };
             for rows in chunks(tensor) {
                 work.interrupt.check()?;
                 encode::rows(&matrix, rows, &mut buffer, work.pool).map_err(|why| refuse(self.model, &why))?;

@@ -50,6 +50,8 @@ pub(super) struct Tensor<'a> {
     pub(super) source: Source<'a>,
     /// How it is stored; chosen after the list is complete.
     pub(super) ty: RowType,
+    /// How much errors of each column count, when an importance matrix says so.
+    pub(super) weights: Option<Vec<f32>>,
 }
 
 impl Tensor<'_> {
@@ -116,7 +118,7 @@ struct List<'a> {
 
 impl<'a> List<'a> {
     fn push(&mut self, name: String, role: Role, shape: [usize; 2], source: Source<'a>) {
-        self.tensors.push(Tensor { name, role, shape, source, ty: RowType::F32 });
+        self.tensors.push(Tensor { name, role, shape, source, ty: RowType::F32, weights: None });
     }
 
     fn matrix(&mut self, name: &str, role: Role, weight: &'a dyn Weight) {

@@ -1,11 +1,11 @@
-//! A comparison as one HTML page that needs nothing else: two plots, a table for each share, and what has no figures.
+//! A comparison as one HTML page that needs nothing else: two plots, a table of models, one for each share, and what has no figures.
 
 use super::number::{count, duration, megabytes, percent, significant, times};
 use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
 use super::{Figures, OnText, Role};
-use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, OnOneText, Outcome};
+use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, ModelEntry, OnOneText, Outcome};
 use askama::Template;
 
 #[derive(Template)]
@@ -15,8 +15,10 @@ struct Page<'a> {
     title: String,
     lead: String,
     plots: Vec<Pane>,
-    shares: Vec<Share>,
+    sections: Vec<Section>,
     refused: Vec<(String, &'static str, String)>,
+    /// Name, how its projections are stored, where it is.
+    models: Vec<(String, String, String)>,
     /// Name, what it does, source.
     recipes: Vec<(String, String, String)>,
     model: Vec<(&'static str, String)>,
@@ -30,8 +32,11 @@ struct Pane {
     plot: Plot,
 }
 
-struct Share {
-    keep: f64,
+/// A table of what stands side by side.
+struct Section {
+    title: String,
+    /// What its rows are.
+    kind: &'static str,
     figures: Table,
     by_likelihood: Option<Table>,
     by_generation: Option<Table>,
@@ -49,11 +54,19 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String, askama::Erro
     });
     Page {
         comparison,
-        title: format!("{}, every recipe", comparison.model.name),
+        title: title(comparison),
         lead: lead(comparison),
         plots: plots(comparison),
-        shares: comparison.keeps.iter().filter_map(|&keep| share(comparison, keep)).collect(),
+        sections: models(comparison)
+            .into_iter()
+            .chain(comparison.keeps.iter().filter_map(|&keep| share(comparison, keep)))
+            .collect(),
         refused: refused.collect(),
+        models: comparison
+            .models
+            .iter()
+            .map(|own| (own.name.clone(), own.figures.storage.clone(), own.path.clone()))
+            .collect(),
         recipes: recipes(comparison),
         model: vec![
             ("Model", comparison.model.name.clone()),
@@ -66,6 +79,15 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String, askama::Erro
         version: env!("CARGO_PKG_VERSION"),
     }
     .render()
+}
+
+fn title(comparison: &Comparison) -> String {
+    let name = &comparison.model.name;
+    match (comparison.models.is_empty(), comparison.entries.is_empty()) {
+        (true, _) => format!("{name}, every recipe"),
+        (false, true) => format!("{name} and models beside it"),
+        (false, false) => format!("{name}, recipes and models beside it"),
+    }
 }
 
 fn recipes(comparison: &Comparison) -> Vec<(String, String, String)> {
@@ -87,16 +109,19 @@ fn of_share(comparison: &Comparison, keep: f64) -> Vec<(&Entry, &Measured)> {
 }
 
 fn lead(comparison: &Comparison) -> String {
-    let best: Vec<String> = comparison
-        .keeps
-        .iter()
-        .filter_map(|&keep| {
-            // What is as large as before has gained nothing by its loss.
-            let smaller = |(_, figures): &(&Entry, &Measured)| figures.bytes < comparison.as_read.bytes;
-            let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
-            Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
-        })
-        .collect();
+    // What is as large as before has gained nothing by its loss.
+    let models = comparison.models.iter().filter(|model| model.figures.bytes < comparison.as_read.bytes);
+    let model = models.min_by(|a, b| a.figures.kl_mean.total_cmp(&b.figures.kl_mean));
+    let model = model.map(|model| format!("{} (KL {})", model.name, significant(model.figures.kl_mean, 3)));
+    let pared = comparison.keeps.iter().filter_map(|&keep| {
+        let smaller = |(_, figures): &(&Entry, &Measured)| figures.bytes < comparison.as_read.bytes;
+        let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
+        Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
+    });
+    let best: Vec<String> = model.into_iter().chain(pared).collect();
+    if best.is_empty() && comparison.entries.is_empty() {
+        return "No model is smaller than the reference as it was read.".to_owned();
+    }
     if best.is_empty() {
         let none = comparison.entries.iter().all(|entry| entry.measured().is_none());
         let why = ["No recipe made the model smaller than it was read.", "No recipe could keep any of the shares."];
@@ -117,7 +142,13 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
             let (label, baseline) = (label.to_owned(), false);
             Mark { label, x: x(figures), kl: figures.kl_mean, baseline }
         });
-        comparison.entries.iter().filter_map(mark).chain(before).collect()
+        let given = comparison.models.iter().map(|model| Mark {
+            label: model.name.clone(),
+            x: x(&model.figures),
+            kl: model.figures.kl_mean,
+            baseline: false,
+        });
+        given.chain(comparison.entries.iter().filter_map(mark)).chain(before).collect()
     };
     let dense = &comparison.dense;
     let mega = |figures: &Measured| figures.bytes as f64 / 1e6;
@@ -139,34 +170,60 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
     bytes.into_iter().chain(speed).collect()
 }
 
-fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
-    let entries = of_share(comparison, keep);
-    if entries.is_empty() {
+/// A row of a section.
+struct Line<'a> {
+    label: &'a str,
+    role: Role,
+    figures: &'a Measured,
+}
+
+/// The models that are there already, the least divergence first.
+fn models(comparison: &Comparison) -> Option<Section> {
+    let mut models: Vec<&ModelEntry> = comparison.models.iter().collect();
+    models.sort_by(|a, b| a.figures.kl_mean.total_cmp(&b.figures.kl_mean));
+    let lines: Vec<Line<'_>> = models
+        .into_iter()
+        .map(|model| Line { label: &model.name, role: Role::Result, figures: &model.figures })
+        .collect();
+    section(comparison, "Models".to_owned(), "Model", &lines)
+}
+
+fn share(comparison: &Comparison, keep: f64) -> Option<Section> {
+    let role = |baseline: bool| if baseline { Role::Baseline } else { Role::Result };
+    let lines: Vec<Line<'_>> = of_share(comparison, keep)
+        .into_iter()
+        .map(|(entry, figures)| Line { label: &entry.recipe, role: role(entry.baseline), figures })
+        .collect();
+    section(comparison, format!("Keep {keep}"), "Recipe", &lines)
+}
+
+fn section(comparison: &Comparison, title: String, kind: &'static str, lines: &[Line<'_>]) -> Option<Section> {
+    if lines.is_empty() {
         return None;
     }
     let dense = &comparison.dense;
     let mut figures =
         vec![as_figures("original", Role::Dense, dense), as_figures(AS_READ, Role::AsRead, &comparison.as_read)];
     let before = figures.len();
-    figures.extend(entries.iter().map(|(entry, measured)| {
-        as_figures(&entry.recipe, if entry.baseline { Role::Baseline } else { Role::Result }, measured)
-    }));
+    figures.extend(lines.iter().map(|line| as_figures(line.label, line.role, line.figures)));
     let mut table = tables::figures(&figures);
     for (index, row) in table.rows.iter_mut().enumerate() {
         // None of them is the result: all are weighed alike.
-        let Some(entry) = index.checked_sub(before) else { continue };
-        (row.class, row.remark) = ("", if entries[entry].0.baseline { "baseline" } else { "" });
+        let Some(line) = index.checked_sub(before) else { continue };
+        (row.class, row.remark) = ("", if lines[line].role == Role::Baseline { "baseline" } else { "" });
     }
     // Speeds of different moments are not ranked; the ratios are.
-    if let Some(decode) = table.columns.iter().position(|column| column.title == "Decode") {
-        table.rows.iter_mut().for_each(|row| row.cells[decode].best = false);
+    for (at, column) in table.columns.iter().enumerate() {
+        if ["Decode", "Prefill"].contains(&column.title.as_str()) {
+            table.rows.iter_mut().for_each(|row| row.cells[at].best = false);
+        }
     }
     let mut add = |title: &str,
                    unit: &'static str,
                    better: Better,
                    show: fn(f64) -> String,
                    value: &dyn Fn(&Measured) -> Option<f64>| {
-        let measured = entries.iter().map(|(_, own)| value(own));
+        let measured = lines.iter().map(|line| value(line.figures));
         let values: Vec<Option<f64>> = std::iter::repeat_n(None, before).chain(measured).collect();
         if values.iter().all(Option::is_none) {
             return;
@@ -180,10 +237,15 @@ fn share(comparison: &Comparison, keep: f64) -> Option<Share> {
     add("Speed", "of original", Better::Higher, times, &|own| own.speed.map(|speed| speed.over_dense.median));
     add("Probes", "mean", Better::Higher, percent, &|own| own.mean_probe(false));
     add("Written", "mean", Better::Higher, percent, &|own| own.mean_probe(true));
-    add("Time", "", Better::Lower, duration, &|own| Some(own.cost.shrink_seconds));
-    add("Memory", "peak", Better::Lower, megabytes, &|own| own.cost.peak_memory_bytes.map(|bytes| bytes as f64));
-    Some(Share {
-        keep,
+    // What was not made here took nothing to make.
+    let made = |own: &Measured, value: Option<f64>| own.kept.and(value);
+    add("Making", "time", Better::Lower, duration, &|own| made(own, Some(own.cost.shrink_seconds)));
+    add("Making", "memory", Better::Lower, megabytes, &|own| {
+        made(own, own.cost.peak_memory_bytes.map(|bytes| bytes as f64))
+    });
+    Some(Section {
+        title,
+        kind,
         figures: table,
         by_likelihood: tables::probes_by_likelihood(&figures),
         by_generation: tables::probes_by_generation(&figures),
@@ -203,9 +265,9 @@ fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
         texts: on_texts(role, measured),
         parameters: measured.parameters,
         bytes: Some(measured.bytes),
-        prefill_tok_s: None,
+        prefill_tok_s: measured.speed.map(|speed| speed.prefill_tok_s),
         decode_tok_s: measured.speed.map(|speed| speed.decode_tok_s),
-        peak_memory_bytes: None,
+        peak_memory_bytes: measured.peak_memory_bytes,
         probes: measured.probes.clone(),
     }
 }
@@ -225,7 +287,7 @@ fn on_texts(role: Role, measured: &Measured) -> Vec<OnText> {
 
 /// The comparison with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
 fn visible_comparison(comparison: &Comparison) -> Comparison {
-    let Comparison { pare, model, keeps, dense, as_read, entries, fronts, conditions, notes } = comparison;
+    let Comparison { pare, model, keeps, dense, as_read, models, entries, fronts, conditions, notes } = comparison;
     let names = |names: &[String]| names.iter().map(|name| visible(name)).collect();
     let figures = |measured: &Measured| Measured {
         storage: visible(&measured.storage),
@@ -243,12 +305,17 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
         let (recipe, about, source) = (visible(recipe), visible(about), visible(source));
         Entry { recipe, about, source, baseline: *baseline, keep: *keep, outcome }
     };
+    let given = |model: &ModelEntry| {
+        let ModelEntry { name, path, figures: own } = model;
+        ModelEntry { name: visible(name), path: visible(path), figures: figures(own) }
+    };
     Comparison {
         pare: pare.clone(),
         model: visible_model(model),
         keeps: keeps.clone(),
         dense: figures(dense),
         as_read: figures(as_read),
+        models: models.iter().map(given).collect(),
         entries: entries.iter().map(entry).collect(),
         fronts: crate::compare::Fronts { bytes: names(&fronts.bytes), speed: names(&fronts.speed) },
         conditions: conditions.iter().map(|(name, value)| (visible(name), visible(value))).collect(),
@@ -279,6 +346,7 @@ mod tests {
             keeps: vec![0.8, 0.5],
             dense: example(0.0, 269_000_000, 1.0),
             as_read: example(0.0, 269_000_000, 1.0),
+            models: Vec::new(),
             entries: vec![
                 entry("slim", 0.8, measured(0.08, 230_000_000, 1.2)),
                 entry("slim", 0.5, measured(0.9, 170_000_000, 1.6)),
@@ -319,6 +387,42 @@ mod tests {
         }
     }
 
+    fn given(name: &str, kl: f64, bytes: u64) -> ModelEntry {
+        let figures = Measured { kept: None, ..example(kl, bytes, 1.5) };
+        ModelEntry { name: name.to_owned(), path: format!("m/{name}"), figures }
+    }
+
+    #[test]
+    fn models_have_a_table_of_their_own_and_stand_on_both_plots() {
+        let mut comparison = comparison();
+        comparison.models = vec![given("four.gguf", 0.07, 90_000_000), given("eight.gguf", 0.01, 140_000_000)];
+        let page = render_comparison(&comparison).unwrap();
+        let table = page.split("<h2>Models</h2>").nth(1).unwrap().split("</table>").next().unwrap();
+        let place = |name: &str| table.find(&format!("<th scope=\"row\">{name}")).unwrap_or_else(|| panic!("{table}"));
+        assert!(
+            place("original") < place("as read") && place("eight.gguf") < place("four.gguf"),
+            "least divergence first"
+        );
+        assert!(page.contains("<dt>four.gguf</dt><dd>projections in f16 <small>(m/four.gguf)</small></dd>"), "{page}");
+        assert!(!table.contains("Making"), "what was not made here took nothing to make");
+        assert!(page.split("<h2>Keep 0.8</h2>").nth(1).unwrap().contains("Making"));
+        assert_eq!(page.matches("<title>eight.gguf: KL 0.0100").count(), 2);
+        assert!(
+            page.contains("as it was read: eight.gguf (KL 0.0100), slim at 0.8 (KL 0.0800), slim at 0.5 (KL 0.900).")
+        );
+
+        (comparison.entries, comparison.keeps) = (Vec::new(), Vec::new());
+        let page = render_comparison(&comparison).unwrap();
+        assert!(
+            page.contains("and models beside it</h1>")
+                && !page.contains("<h2>Recipes</h2>")
+                && !page.contains("<h2>Keep")
+        );
+        comparison.models.iter_mut().for_each(|model| model.figures.bytes = 300_000_000);
+        let page = render_comparison(&comparison).unwrap();
+        assert!(page.contains("No model is smaller than the reference as it was read."));
+    }
+
     #[test]
     fn nothing_is_loaded_nothing_runs_and_text_is_escaped() {
         const BAD: &str = "\x1b[2J<script>alert('x')</script>&\"";
@@ -327,6 +431,7 @@ mod tests {
         comparison.notes.push(BAD.to_owned());
         comparison.conditions.push((BAD.to_owned(), BAD.to_owned()));
         comparison.fronts.bytes.push(BAD.to_owned());
+        comparison.models = vec![given(BAD, 0.1, 60_000_000)];
         for entry in &mut comparison.entries {
             (entry.recipe, entry.about, entry.source) = (BAD.to_owned(), BAD.to_owned(), BAD.to_owned());
             if let Outcome::NotApplicable { why } | Outcome::Failed { why } = &mut entry.outcome {

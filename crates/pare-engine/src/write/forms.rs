@@ -429,7 +429,14 @@ impl Encoder {
             return Ok((0..weight.shape()[0]).try_for_each(|row| writer.write(stored.row_bytes(row)))?);
         }
         let row = |row: usize, to: &mut [f32]| weight.decode_row(row, to);
-        let matrix = Matrix { name, columns: weight.shape()[1], ty: RowType::Blocks(ty), row: &row, stored: &|_| None };
+        let matrix = Matrix {
+            name,
+            columns: weight.shape()[1],
+            ty: RowType::Blocks(ty),
+            row: &row,
+            stored: &|_| None,
+            weights: None,
+        };
         for rows in Chunks::of(weight.shape()) {
             work.interrupt.check()?;
             encode::rows(&matrix, rows, &mut self.buffer, work.pool).map_err(Error::Refused)?;

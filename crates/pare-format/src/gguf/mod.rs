@@ -17,6 +17,7 @@ mod write;
 pub use check::nonfinite;
 pub use fuzz::fuzz;
 pub use model::GgufModel;
+pub(crate) use read::Cursor;
 pub use split::{Split, check_split};
 pub use types::GgmlType;
 pub use value::{Array, Strings, Value};

@@ -12,26 +12,42 @@ const LEAST_KEY: u64 = 8 + 1 + 4 + 1;
 const LEAST_TENSOR: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 /// Reads forward and knows where it is.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     file: &'a Path,
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// At the beginning of `bytes`, a whole file that messages call `file`.
+    pub(crate) fn new(file: &'a Path, bytes: &'a [u8]) -> Self {
+        Self { file, bytes, at: 0 }
+    }
+
+    pub(crate) fn file(&self) -> &'a Path {
+        self.file
+    }
+
+    /// Bytes behind it.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     fn fail(&self, kind: impl Into<Kind>) -> FormatError {
         FormatError::new(self.file, kind).at(self.at as u64)
     }
 
-    fn found(&self, found: impl Into<String>, expected: impl Into<String>) -> FormatError {
+    /// An error about what is here.
+    pub(crate) fn found(&self, found: impl Into<String>, expected: impl Into<String>) -> FormatError {
         self.fail(Kind::Found { found: found.into(), expected: expected.into() })
     }
 
-    fn left(&self) -> u64 {
+    /// Bytes before it.
+    pub(crate) fn left(&self) -> u64 {
         self.bytes.len().saturating_sub(self.at) as u64
     }
 
-    fn take(&mut self, need: u64) -> Result<&'a [u8]> {
+    pub(crate) fn take(&mut self, need: u64) -> Result<&'a [u8]> {
         let have = self.left();
         let ends = || Kind::EndsInside { need, have };
         let end = usize::try_from(need).ok().and_then(|need| self.at.checked_add(need));
@@ -51,6 +67,10 @@ impl<'a> Cursor<'a> {
 
     fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    pub(crate) fn i32(&mut self) -> Result<i32> {
+        Ok(i32::from_le_bytes(self.array()?))
     }
 
     fn u64(&mut self) -> Result<u64> {
@@ -223,7 +243,7 @@ impl Gguf {
     /// # Errors
     /// Every rule of the format that is broken, with key or tensor, the numbers and the byte.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self> {
-        let mut cursor = Cursor { file, bytes, at: 0 };
+        let mut cursor = Cursor::new(file, bytes);
         let version = cursor.header()?;
         let tensor_count =
             cursor.count("tensors", LEAST_TENSOR, limit::TENSORS).map_err(|e| e.item("field \"tensor_count\""))?;

@@ -133,7 +133,7 @@ impl<'a> Rounder<'a> {
             for j in start..start + STRIP {
                 let input = order.map_or(j, |order| order[j]);
                 let line = self.scales[input / size].line(ty, input % size / group);
-                let code = nearest(wanted[j], line, middle, low, high);
+                let code = line.nearest(wanted[j], middle, low, high);
                 let value = line.value(code, middle);
                 (self.codes[input], self.values[input]) = (code, value);
                 let factor = &form.factor(j, j)[..start + STRIP - j];
@@ -239,7 +239,7 @@ impl<'a> Rounder<'a> {
         for j in start..start + size {
             let moments = form.moments(j);
             let wanted = self.values[j] - self.slope[j] / moments[j];
-            let code = nearest(wanted, line, middle, low, high);
+            let code = line.nearest(wanted, middle, low, high);
             if code == self.codes[j] {
                 continue;
             }
@@ -256,16 +256,6 @@ impl<'a> Rounder<'a> {
         }
         moved
     }
-}
-
-/// The code whose value is nearest; ties to the even step.
-#[inline(always)]
-fn nearest(value: f32, line: Line, middle: i32, low: u8, high: u8) -> u8 {
-    if line.step == 0.0 {
-        return (middle.max(i32::from(low))) as u8;
-    }
-    let step = ((value - line.offset) / line.step).round_ties_even() + middle as f32;
-    step.clamp(f32::from(low), f32::from(high)) as u8
 }
 
 #[cfg(test)]

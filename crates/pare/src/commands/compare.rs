@@ -1,12 +1,12 @@
-//! `pare compare`: every recipe on one model, beside each other.
+//! `pare compare`: every recipe on one model, and models that are there already, beside each other.
 
 mod table;
 
-use super::{Given, Wanted, dated, off_grid, open, window};
+use super::{Given, Wanted, dated, memory, off_grid, open, told, window};
 use crate::cli::Compare;
 use crate::show;
 use anyhow::Result;
-use pare_engine::compare::{Comparison, Done, Request, check_folder, keeps, recipes, run as compare};
+use pare_engine::compare::{Comparison, Done, Recipes, Request, check_folder, keeps, models, recipes, run as compare};
 use pare_engine::progress::Work;
 use pare_engine::report::render_comparison;
 use pare_engine::{Error, refuse_not_finite};
@@ -18,23 +18,35 @@ pub(crate) fn run(arguments: &Compare, work: Work<'_>) -> Result<()> {
     let keeps = keeps(&arguments.keep)?;
     let recipes = recipes(&arguments.recipes)?;
     let texts = &arguments.texts;
-    let bundle = dated(off_grid(open(&arguments.model, work)?, arguments.off_grid)?, &arguments.texts);
+    let Some(reference) = arguments.model.as_ref().or(arguments.against.as_ref()) else {
+        let ways =
+            "give MODEL to run recipes on it, or --models and --against to measure models that are there already";
+        return Err(Error::Refused(ways.to_owned()).into());
+    };
+    let cuts = arguments.against.is_none();
+    let bundle = dated(off_grid(open(reference, work)?, arguments.off_grid)?, &arguments.texts);
+    let context = window(texts, &bundle);
+    let models = told(models(&arguments.models, &bundle, context, work)?);
     let folder = &arguments.output;
-    refuse_inputs(folder, [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten())?;
+    let inputs = [Some(&bundle.path), texts.text.as_ref(), texts.held_out.as_ref()].into_iter().flatten();
+    refuse_inputs(folder, inputs.chain(models.iter().map(|model| &model.bundle.path)))?;
     let files = Files::create(folder)?;
-    let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: true })?;
-    refuse_not_finite(&bundle, work)?;
-    let calibration = given.calibration(texts, &[&bundle], work)?;
-    let verification = given.verification(texts, Some(&calibration), &bundle, work)?;
+    let mut given = Given::read(texts, &bundle, Wanted { calibration: cuts, verification: true })?;
+    let all = std::iter::once(&bundle).chain(models.iter().map(|model| &model.bundle));
+    all.into_iter().try_for_each(|bundle| refuse_not_finite(bundle, work))?;
+    let calibration = if cuts { Some(given.calibration(texts, &[&bundle], work)?) } else { None };
+    let verification = given.verification(texts, calibration.as_ref(), &bundle, work)?;
+    let recipes = calibration.as_ref().map(|calibration| Recipes { list: &recipes, keeps: &keeps, calibration });
+    let weigh = |path: &Path| memory::of(path, work.pool.threads());
     let request = Request {
         bundle: &bundle,
-        recipes: &recipes,
-        keeps: &keeps,
-        calibration: &calibration,
+        recipes,
+        models: &models,
         verification: &verification,
-        context: window(texts, &bundle),
+        context,
         probes: arguments.probes,
         speed: !arguments.no_speed,
+        weigh: Some(&weigh),
         seed: texts.seed,
         folder,
         keep_models: arguments.keep_models,

@@ -13,6 +13,7 @@ use pare_engine::split::Split;
 use pare_engine::text::{Named, Text, named};
 use pare_engine::verify::{Entry, Measures, verify};
 use pare_engine::{Error, refuse_not_finite};
+use pare_format::imatrix::Imatrix;
 use pare_format::write::{NewFile, refuse_inputs};
 use pare_model::model::Model;
 use serde_json::json;
@@ -47,8 +48,10 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
             arguments.gguf
         )));
     }
+    let imatrix = arguments.imatrix.as_ref().map(Imatrix::open).transpose()?;
     let bundle = off_grid(open(&arguments.model, work)?, arguments.off_grid)?;
-    refuse_inputs(path, [Some(&bundle.path), arguments.texts.text.as_ref()].into_iter().flatten())?;
+    let inputs = [Some(&bundle.path), arguments.texts.text.as_ref(), arguments.imatrix.as_ref()];
+    refuse_inputs(path, inputs.into_iter().flatten())?;
     let written = if arguments.gptq {
         let types = mixed::types_of(&bundle, target)?;
         let file = NewFile::create(path, arguments.force)?;
@@ -57,7 +60,10 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &[&bundle], work)?;
         quantise(bundle, &types, &text, file, work)?
     } else {
-        let export = Export::plan(&bundle, target)?;
+        let mut export = Export::plan(&bundle, target)?;
+        if let Some((file, imatrix)) = arguments.imatrix.as_ref().zip(imatrix.as_ref()) {
+            export.weigh(file, imatrix, target)?;
+        }
         for note in export.notes() {
             show::remark(&format!("note: {note}"));
         }
@@ -72,6 +78,9 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
 }
 
 fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
+    if arguments.imatrix.is_some() {
+        return Err(refused("--imatrix: --gguf mixed measures losses on text, which --text gives".to_owned()));
+    }
     let Some(bytes) = &arguments.bytes else {
         return Err(refused("--gguf mixed: no size; say how large the file may be, as in --bytes 91MB".to_owned()));
     };

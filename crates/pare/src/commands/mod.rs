@@ -6,6 +6,7 @@ mod demo;
 mod eval;
 mod export;
 mod fit;
+mod imatrix;
 mod inspect;
 mod logits;
 mod memory;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, quiet: bool, work: Work<'_>) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments, work),
         Command::Merge(arguments) => merge::run(&arguments, work),
         Command::Export(arguments) => export::run(&arguments, work),
+        Command::Imatrix(arguments) => imatrix::run(&arguments, work),
         Command::Run(arguments) => run::run(&arguments, quiet, work),
         Command::Fit(arguments) => fit::run(&arguments, work),
         Command::Bench(arguments) => bench::run(&arguments, work),

@@ -9,11 +9,13 @@ mod catalogue;
 #[cfg(feature = "hub")]
 mod certificates;
 mod compare;
+mod compare_models;
 mod export;
 mod figures;
 mod files;
 mod fit;
 mod generate;
+mod imatrix;
 mod instructions;
 mod interrupt;
 mod merge;

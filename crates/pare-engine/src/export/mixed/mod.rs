@@ -8,6 +8,7 @@ mod types;
 
 pub(crate) use choose::choose;
 pub use quantise::Manner;
+pub(super) use types::NAMES;
 pub use types::{Types, Way};
 
 use super::{Export, Target};
@@ -21,7 +22,6 @@ use pare_model::block::Block;
 use pare_model::model::Model;
 use pare_model::weight::Weight;
 use std::path::Path;
-use types::NAMES;
 
 /// What a model can be made of, before any work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,7 +57,7 @@ pub struct Types {
 }
 
 /// The names of [`Projection::ALL`] in the file.
-pub(super) const NAMES: [&str; Projection::ALL.len()] =
+pub(in crate::export) const NAMES: [&str; Projection::ALL.len()] =
     ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 impl Types {

@@ -5,7 +5,7 @@ use crate::show;
 use pare_engine::compare::{AS_READ, Comparison, DENSE, Entry, Measured};
 use std::cmp::Ordering;
 
-const HEAD: [&str; 16] = [
+const HEAD: [&str; 18] = [
     "",
     "keep",
     "kept",
@@ -18,21 +18,37 @@ const HEAD: [&str; 16] = [
     "written",
     "param. M",
     "MB",
-    "tok/s",
+    "prefill",
+    "decode",
     "x dense",
-    "time, s",
-    "peak MB",
+    "memory",
+    "made in s",
+    "in MB",
 ];
+
+/// In place of a figure.
+const NONE: &str = "-";
+
+/// A row of the table: a recipe at a keep, or a model that was there already.
+struct Line<'a> {
+    label: &'a str,
+    keep: Option<f64>,
+    figures: &'a Measured,
+}
 
 /// Everything that the terminal shows of a comparison.
 pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
-    let mut entries: Vec<(&Entry, &Measured)> =
-        comparison.entries.iter().filter_map(|entry| Some((entry, entry.measured()?))).collect();
-    entries.sort_by(|a, b| order(*a, *b, sort));
-    let mut rows =
-        vec![head(&comparison.dense), row(AS_READ, None, &comparison.as_read), row(DENSE, None, &comparison.dense)];
-    rows.extend(entries.iter().map(|(entry, figures)| row(&entry.recipe, Some(entry.keep), figures)));
-    let mut text = show::table(&rows);
+    let entries = comparison.entries.iter().filter_map(|entry: &Entry| {
+        Some(Line { label: &entry.recipe, keep: Some(entry.keep), figures: entry.measured()? })
+    });
+    let models = comparison.models.iter().map(|model| Line { label: &model.name, keep: None, figures: &model.figures });
+    let mut lines: Vec<Line<'_>> = models.chain(entries).collect();
+    lines.sort_by(|a, b| order(a, b, sort));
+    let before = [(AS_READ, &comparison.as_read), (DENSE, &comparison.dense)];
+    let mut rows = vec![head(&comparison.dense)];
+    rows.extend(before.map(|(label, figures)| row(&Line { label, keep: None, figures }, true)));
+    rows.extend(lines.iter().map(|line| row(line, false)));
+    let mut text = show::table(&with_figures(rows));
     for (what, front) in [("bytes", &comparison.fronts.bytes), ("speed", &comparison.fronts.speed)] {
         if !front.is_empty() {
             text += &format!("\nunbeaten in KL against {what}: {}\n", front.join(", "));
@@ -53,6 +69,17 @@ pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
     text
 }
 
+/// The rows without the columns in which no row has a figure.
+fn with_figures(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let has = |column: usize| rows.iter().skip(1).any(|row| row.get(column).is_some_and(|cell| cell != NONE));
+    let kept: Vec<bool> = (0..rows.first().map_or(0, Vec::len)).map(has).collect();
+    for row in &mut rows {
+        let mut kept = kept.iter();
+        row.retain(|_| kept.next() == Some(&true));
+    }
+    rows
+}
+
 /// Column before which the other texts stand.
 const AFTER_TEXT: usize = 8;
 
@@ -70,46 +97,52 @@ fn head(dense: &Measured) -> Vec<String> {
     head
 }
 
-/// By the figure that was asked for; without one by keep, largest first, then by divergence. Names decide the rest.
-fn order(a: (&Entry, &Measured), b: (&Entry, &Measured), sort: Option<Sort>) -> Ordering {
-    let speed = |figures: &Measured| figures.speed.map_or(f64::NEG_INFINITY, |speed| speed.over_dense.median);
-    let kl = a.1.kl_mean.total_cmp(&b.1.kl_mean);
+/// By the figure that was asked for; without one models first, then by keep, largest first, then by divergence. Names decide the rest.
+fn order(a: &Line<'_>, b: &Line<'_>, sort: Option<Sort>) -> Ordering {
+    let speed = |line: &Line<'_>| line.figures.speed.map_or(f64::NEG_INFINITY, |speed| speed.over_dense.median);
+    let keep = |line: &Line<'_>| line.keep.unwrap_or(f64::INFINITY);
+    let kl = a.figures.kl_mean.total_cmp(&b.figures.kl_mean);
     let first = match sort {
-        None => b.0.keep.total_cmp(&a.0.keep),
+        None => keep(b).total_cmp(&keep(a)),
         Some(Sort::Kl) => Ordering::Equal,
-        Some(Sort::Bytes) => a.1.bytes.cmp(&b.1.bytes),
-        Some(Sort::Speed) => speed(b.1).total_cmp(&speed(a.1)),
+        Some(Sort::Bytes) => a.figures.bytes.cmp(&b.figures.bytes),
+        Some(Sort::Speed) => speed(b).total_cmp(&speed(a)),
     };
-    first.then(kl).then_with(|| a.0.recipe.cmp(&b.0.recipe)).then(b.0.keep.total_cmp(&a.0.keep))
+    first.then(kl).then_with(|| a.label.cmp(b.label)).then(keep(b).total_cmp(&keep(a)))
 }
 
-fn row(label: &str, keep: Option<f64>, figures: &Measured) -> Vec<String> {
-    let optional = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| number(value, digits));
+/// The cells of a row; one `before` everything else has no divergence.
+fn row(line: &Line<'_>, before: bool) -> Vec<String> {
+    let Line { label, keep, figures } = *line;
+    let none = || NONE.to_owned();
+    let optional = |value: Option<f64>, digits: usize| value.map_or_else(none, |value| number(value, digits));
     let percent = |value: f64| format!("{:.1}%", 100.0 * value);
-    let probe = |generated: bool| figures.mean_probe(generated).map_or("-".to_owned(), percent);
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let probe = |generated: bool| figures.mean_probe(generated).map_or_else(none, percent);
+    let megabytes = |bytes: Option<u64>| bytes.map_or_else(none, |bytes| format!("{:.0}", bytes as f64 / 1e6));
+    let lost = |cell: String| if before { none() } else { cell };
+    let made = |cell: String| if keep.is_some() { cell } else { none() };
     let mut row = vec![
         label.to_owned(),
-        keep.map_or("-".to_owned(), |keep| keep.to_string()),
-        if keep.is_some() { format!("{:.3}", figures.kept) } else { "-".to_owned() },
+        keep.map_or_else(none, |keep| keep.to_string()),
+        made(figures.kept.map_or_else(none, |kept| format!("{kept:.3}"))),
         number(figures.perplexity, 2),
-        if keep.is_some() { number(figures.perplexity_ratio, 3) } else { "-".to_owned() },
-        if keep.is_some() { number(figures.kl_mean, 4) } else { "-".to_owned() },
-        if keep.is_some() { number(figures.kl_p99, 3) } else { "-".to_owned() },
-        if keep.is_some() { percent(figures.top1_agreement) } else { "-".to_owned() },
+        lost(number(figures.perplexity_ratio, 3)),
+        lost(number(figures.kl_mean, 4)),
+        lost(number(figures.kl_p99, 3)),
+        lost(percent(figures.top1_agreement)),
         probe(false),
         probe(true),
         format!("{:.2}", figures.parameters as f64 / 1e6),
-        format!("{:.1}", megabytes(figures.bytes)),
+        format!("{:.1}", figures.bytes as f64 / 1e6),
+        optional(figures.speed.map(|speed| speed.prefill_tok_s), 0),
         optional(figures.speed.map(|speed| speed.decode_tok_s), 1),
-        if label == DENSE { "-".to_owned() } else { optional(figures.speed.map(|speed| speed.over_dense.median), 3) },
-        if keep.is_some() { number(figures.cost.shrink_seconds, 1) } else { "-".to_owned() },
-        figures.cost.peak_memory_bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", megabytes(bytes))),
+        if before && label == DENSE { none() } else { optional(figures.speed.map(|speed| speed.over_dense.median), 3) },
+        megabytes(figures.peak_memory_bytes),
+        made(number(figures.cost.shrink_seconds, 1)),
+        made(megabytes(figures.cost.peak_memory_bytes)),
     ];
-    let others = figures.texts.iter().skip(1).flat_map(|text| {
-        let kl = if keep.is_some() { number(text.kl_mean, 4) } else { "-".to_owned() };
-        [number(text.perplexity, 2), kl]
-    });
+    let others =
+        figures.texts.iter().skip(1).flat_map(|text| [number(text.perplexity, 2), lost(number(text.kl_mean, 4))]);
     row.splice(AFTER_TEXT..AFTER_TEXT, others);
     row
 }
@@ -122,6 +155,13 @@ fn number(value: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_without_a_figure_are_left_out() {
+        let rows = [["", "keep", "KL"], ["dense", "-", "-"], ["a.gguf", "-", "0.1"]];
+        let rows = with_figures(rows.map(|row| row.map(str::to_owned).to_vec()).to_vec());
+        assert_eq!(rows, [vec!["", "KL"], vec!["dense", "-"], vec!["a.gguf", "0.1"]]);
+    }
 
     #[test]
     fn ruined_models_keep_their_column_narrow() {
