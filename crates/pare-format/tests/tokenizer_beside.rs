@@ -53,6 +53,20 @@ fn through_gguf(t: &Tokenizer, ends: &[u32]) -> (Tokenizer, Vec<String>) {
 }
 
 #[test]
+fn pythons_numbers_do_not_keep_side_files_from_being_read() {
+    let config = br#"{"model_max_length": Infinity, "odd": [NaN, -Infinity], "eos_token": "<|im_end|>"}"#;
+    let tokenizer = read(&post(json!(null))).unwrap().with_config(Path::new("tokenizer_config.json"), config).unwrap();
+    assert_eq!(tokenizer.specials().eos, Some(258));
+    let ends = |text: &[u8]| generation_ends(Path::new("generation_config.json"), text, 261);
+    assert_eq!(ends(br#"{"eos_token_id": [258], "temperature": NaN, "penalty": -Infinity}"#), (vec![258], Vec::new()));
+    let (none, warnings) = ends(br#"{"eos_token_id": Infinity}"#);
+    assert!(
+        none.is_empty() && warnings[0].contains("eos_token_id") && warnings[0].contains("Infinity"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn a_prompt_has_the_ids_of_the_post_processor() {
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true });
     let pair = |kind: &str| json!({ "type": kind, "sep": ["</s>", 260], "cls": ["<s>", 259], "trim_offsets": true, "add_prefix_space": false });
