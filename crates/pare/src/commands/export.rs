@@ -51,16 +51,16 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     refuse_inputs(path, [Some(&bundle.path), arguments.texts.text.as_ref()].into_iter().flatten())?;
     let written = if arguments.gptq {
         let types = mixed::types_of(&bundle, target)?;
+        remark(&mixed::notes(&bundle));
         let file = NewFile::create(path, arguments.force)?;
+        file.require_room(Export::plan(&bundle, target)?.bytes()?)?;
         refuse_not_finite(&bundle, work)?;
         let wanted = Wanted { calibration: true, verification: false };
         let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &[&bundle], work)?;
         quantise(bundle, &types, &text, file, work)?
     } else {
         let export = Export::plan(&bundle, target)?;
-        for note in export.notes() {
-            show::remark(&format!("note: {note}"));
-        }
+        remark(export.notes());
         let file = NewFile::create(path, arguments.force)?;
         file.require_room(export.bytes()?)?;
         export.write(file, work)?
@@ -104,6 +104,7 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         let written = Export::as_stored(&bundle)?.write(file, work)?;
         return report(arguments, path, &written, None, 0.0);
     }
+    remark(&mixed::notes(&bundle));
     let measures = output.is_some() && !arguments.no_verify;
     let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: measures })?;
     refuse_not_finite(&bundle, work)?;
@@ -129,6 +130,10 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     // The last text is the user's own, or of the kind that losses were measured on.
     let Some((last, nats)) = held_out.last().zip(measured.last()) else { return Ok(()) };
     Ok(mixed::compare(path, choice.nats, *nats, &last.text.origin)?)
+}
+
+fn remark(notes: &[String]) {
+    notes.iter().for_each(|note| show::remark(&format!("note: {note}")));
 }
 
 /// The file with these types; what is written of a matrix are the very codes that were chosen.
