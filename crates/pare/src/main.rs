@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     bus_error::say_what_happened();
     if let Err(error) = limit_instructions() {
-        show::error(&format!("{error:#}"));
+        show::error(&show::told(&error));
         return ExitCode::from(2);
     }
     let stages = STAGES.get_or_init(|| Stages::new(cli.quiet));
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
             if show::is_broken_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            show::error(&format!("{error:#}"));
+            show::error(&show::told(&error));
             ExitCode::from(code(&error))
         }
     }

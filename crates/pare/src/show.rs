@@ -29,6 +29,15 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "pare: {}", printable(text));
 }
 
+/// An error and its causes, each said once: some say their cause themselves.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
+}
+
 /// Writes a remark to the error stream.
 pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));
