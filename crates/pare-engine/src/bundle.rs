@@ -6,6 +6,7 @@ use pare_format::chat::{ChatTemplate, Message};
 use pare_format::config::ModelConfig;
 use pare_format::directory::ModelDirectory;
 use pare_format::gguf::GgufModel;
+use pare_format::json::{Bounds, read_object};
 use pare_format::map;
 use pare_format::tokenizer::{Tokenizer, generation_ends};
 use pare_methods::rewrite::off_grid;
@@ -98,11 +99,20 @@ impl Bundle {
         if let Some(file) = directory.companion("chat_template.json")
             && tokenizer.chat_template().is_none()
         {
-            tokenizer = tokenizer.with_config(file, &map::read(file, MAX_TOKENIZER_BYTES)?)?;
+            tokenizer = match read_object(file, Bounds::CONFIG) {
+                Ok(_) => tokenizer.with_config(file, &map::read(file, MAX_TOKENIZER_BYTES)?)?,
+                Err(error) => tokenizer.with_warning(format!("{error}; the file is not used")),
+            };
         }
         for template in directory.templates() {
-            let bytes = map::read(&template.path, MAX_TOKENIZER_BYTES)?;
-            tokenizer = tokenizer.with_named_template(&template.name, String::from_utf8_lossy(&bytes).into_owned());
+            let path = template.path.display();
+            let source = map::read(&template.path, MAX_TOKENIZER_BYTES)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{path}: is not UTF-8")));
+            tokenizer = match source {
+                Ok(source) => tokenizer.with_named_template(&template.name, source),
+                Err(why) => tokenizer.with_warning(format!("{why}; the file is not used")),
+            };
         }
         let mut bundle = Self::new(name, path, loaded, tokenizer)?;
         for file in directory.licences().iter().map(PathBuf::as_path).chain(directory.companion(GENERATION)) {

@@ -270,11 +270,15 @@ fn report(
         .map(|(attention, ffn)| BlockShare { attention, ffn })
         .collect();
     let dtype = made.dtype.name().to_lowercase();
-    let stored = if job.write_as.is_own() { job.write_as.name() } else { &dtype };
+    let stored = match job.write_as {
+        WriteAs::AsRead => "in the blocks that the model was read in".to_owned(),
+        own if own.is_own() => format!("as {}", own.name()),
+        _ => format!("as {dtype}"),
+    };
     let mut notes = bundle.warnings.clone();
     notes.push(about_as_read(bundle, &dtype));
     notes.push(format!(
-        "Every figure of the result is of its files, written as {stored}, read back and run as they are stored."
+        "Every figure of the result is of its files, written {stored}, read back and run as they are stored."
     ));
     notes.extend(size_remark(bundle.bytes, made.written.bytes));
     notes.extend(beside);

@@ -21,7 +21,7 @@ use crate::candidates::projection_weights;
 use crate::job::JobDirectory;
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
-use crate::recipe::Recipe;
+use crate::recipe::{Encode, Recipe};
 use crate::split::Split;
 use crate::{Error, parallel, rewriting};
 use block::Decided;
@@ -29,7 +29,7 @@ use measure::{Divergences, Texts};
 use pare_methods::card::Grain;
 use pare_methods::{compensate, encode, rewrite};
 use pare_model::model::Model;
-use pare_model::plan::Plan;
+use pare_model::plan::{Edit, Plan};
 use pare_model::site::Projection;
 use pare_model::stats::Stats;
 use prepare::Prepared;
@@ -68,8 +68,10 @@ pub struct Shrunk {
     pub repairs: Vec<Repair>,
     /// What each encoding found.
     pub encoded: Vec<Encoded>,
-    /// What the rewrites say.
+    /// What the rewrites say, and whatever else there is to say.
     pub notes: Vec<String>,
+    /// Why nothing left although it was asked for; one of the notes.
+    pub nothing_left: Option<String>,
 }
 
 /// One repair.
@@ -92,6 +94,25 @@ pub struct Encoded {
     pub block: usize,
     /// Calibration error and damping.
     pub info: encode::Info,
+}
+
+impl Shrunk {
+    /// What to say when nothing left a model of `whole` weights although it was asked for.
+    fn why_nothing_left(&self, request: &Request<'_>, whole: u64) -> Option<String> {
+        let Request { recipe, keep, .. } = request;
+        let removing = |step: &Encode| encode::find(&step.method).is_ok_and(|entry| entry.removes);
+        let encodes = recipe.encode.iter().any(removing);
+        let all = |[rows, columns]: [usize; 2]| (rows * columns) as u64;
+        let masks = |edit: &Edit| matches!(edit, Edit::Mask { mask, .. } if mask.count() < all(mask.shape()));
+        let is_whole = all_weights(&self.model) >= whole && !encodes && !self.plan.edits.iter().any(masks);
+        (recipe.removes() && *keep < 1.0 && is_whole).then(|| {
+            format!(
+                "recipe {} removed nothing at keep {keep}: what leaves is rounded to whole units, and less than one would leave of this model; \
+                 a smaller keep removes some",
+                recipe.name
+            )
+        })
+    }
 }
 
 fn all_weights(model: &Model) -> u64 {
@@ -274,6 +295,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         repairs: Vec::new(),
         encoded: Vec::new(),
         notes,
+        nothing_left: None,
     };
     let mut states = prepared.needs_states().then(|| States::embed(model, request.calibration));
     work.progress.begin("cutting", model.blocks.len() as u64);
@@ -309,6 +331,8 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         shrunk.notes.extend(form.remarks(&shrunk.model));
     }
     shrunk.model.remove_empty_blocks();
+    shrunk.nothing_left = shrunk.why_nothing_left(request, whole);
+    shrunk.notes.extend(shrunk.nothing_left.clone());
     Ok(shrunk)
 }
 

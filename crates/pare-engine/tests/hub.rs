@@ -185,6 +185,28 @@ mod online {
     }
 
     #[test]
+    fn templates_beside_the_models_own_come_along() {
+        for bare in [false, true] {
+            let mut repository = single();
+            repository.bare = bare;
+            for file in ["tool_use.jinja", "../odd.jinja", "deep/er.jinja", ".hidden.jinja", "notes.txt", "a b.jinja"] {
+                repository.add(&format!("additional_chat_templates/{file}"), b"{{ messages }}".to_vec());
+            }
+            let hub = Hub::start([("tiny/llama", repository)]);
+            let cache = tempfile::tempdir().unwrap();
+            let snapshot = fetch("tiny/llama", &settings(&hub.endpoint, cache.path())).unwrap();
+            let model = ModelDirectory::open(&snapshot).unwrap();
+            let names: Vec<&str> = model.templates().iter().map(|template| template.name.as_str()).collect();
+            assert_eq!(names, ["tool_use"], "{:?}", hub.requests());
+            assert_eq!(std::fs::read(&model.templates()[0].path).unwrap(), b"{{ messages }}");
+            assert_eq!(
+                hub.requests().iter().filter(|request| request.contains("additional_chat_templates")).count(),
+                1
+            );
+        }
+    }
+
+    #[test]
     fn shards_are_those_of_the_index() {
         let hub = Hub::start([("tiny/sharded", sharded())]);
         let cache = tempfile::tempdir().unwrap();

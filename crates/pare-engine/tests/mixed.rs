@@ -2,7 +2,7 @@
 
 use crate::tiny::{bits, bundle, logits, sequences, work};
 use pare_engine::bundle::Bundle;
-use pare_engine::export::mixed::{Losses, Manner, Types, Way, quantise, range, types_of};
+use pare_engine::export::mixed::{Losses, Manner, Types, Way, notes, quantise, range, types_of};
 use pare_engine::export::{Export, Target};
 use pare_engine::text::Text;
 use pare_format::write::NewFile;
@@ -32,10 +32,35 @@ fn small(folder: &Path) -> Bundle {
 }
 
 #[test]
-fn rows_that_are_no_whole_blocks_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let message = range(&bundle("llama-tied", folder.path())).unwrap_err().to_string();
-    assert!(message.contains("rows of 80") && message.contains("blocks of 32"), "{message}");
+fn rows_that_no_block_type_fits_become_f16_with_a_note() {
+    let (folder, pool) = (tempfile::tempdir().unwrap(), Pool::new(2));
+    // 80 channels: rows of the down projections.
+    let source = bundle("llama-tied", folder.path());
+    let (dense, range) = (source.model.clone(), range(&source).unwrap());
+    let said = notes(&source);
+    assert!(said.len() == 1 && said[0].contains("rows of 80") && said[0].contains("blocks of 32"), "{said:?}");
+    assert!(notes(&small(tempfile::tempdir().unwrap().path())).is_empty());
+    let losses = Losses::measure(&dense, &text(1), &text(3), work(&pool)).unwrap();
+    let least = losses.choose(&dense, range, range.least).unwrap();
+    let chosen = quantise(source, &least.types, &Manner::default(), &text(1), work(&pool)).unwrap();
+    let path = folder.path().join("least.gguf");
+    let file = NewFile::create(&path, false).unwrap();
+    Export::as_stored(&chosen).unwrap().write(file, work(&pool)).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() <= range.least);
+    let back = read(&path);
+    for block in &back.model.blocks {
+        let names: Vec<&str> = block.linears().map(|(_, linear)| linear.weight.name()).collect();
+        assert_eq!(names[6], "f16", "{names:?}");
+        assert!(names[..6].iter().all(|name| name.starts_with('Q')), "{names:?}");
+    }
+    let tokens = sequences(1, 30, 90, 9).remove(0);
+    assert_eq!(bits(&logits(&back.model, &tokens, &pool)), bits(&logits(&chosen.model, &tokens, &pool)));
+    let other = tempfile::tempdir().unwrap();
+    let plain = bundle("llama-tied", other.path());
+    let types = types_of(&plain, Target::Plain(BlockType::Q4_0)).unwrap();
+    assert!(types.blocks.iter().all(|own| own[6] == Way::Half && own[0] == Way::Encoded(BlockType::Q4_0)), "{types:?}");
+    let said = Export::plan(&plain, Target::Q4KM).unwrap().notes().join(" ");
+    assert!(said.contains("rows of 80"), "{said}");
 }
 
 /// Types for `bytes`, and the file with them.

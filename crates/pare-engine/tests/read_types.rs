@@ -5,6 +5,7 @@ use crate::tiny::{bits, golden, json_of, logits, sequences, tokenizer_json, work
 use pare_engine::bundle::Bundle;
 use pare_engine::export::{Export, Target};
 use pare_engine::write::{WriteAs, write_directory};
+use pare_format::gguf::GgufModel;
 use pare_format::map::Bytes;
 use pare_format::write::{NewFile, OutputDir};
 use pare_kernels::blocks::{BlockType, ReadType};
@@ -90,6 +91,11 @@ fn every_type_runs_by_the_exact_law_and_is_copied_where_nothing_changed() {
     plan.write(NewFile::create(&file, false).unwrap(), work(&pool)).unwrap();
     let after = open(&file);
     assert_eq!(names(&after.model), all);
+    // The type of the file is that of most of its bytes: the widest of these.
+    let most = before.model.blocks.iter().flat_map(|block| block.linears()).map(|(_, linear)| &linear.weight);
+    let most = most.max_by_key(|weight| weight.bytes()).unwrap().name();
+    let number = GgufModel::open(&file).unwrap().header().u32("general.file_type").unwrap();
+    assert_eq!((most, number), ("MXFP4", 38));
     assert_eq!(bits(&logits(&after.model, &tokens, &pool)), expected);
 
     // A directory made from that file, and a file made from that directory.

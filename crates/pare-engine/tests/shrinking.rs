@@ -397,6 +397,48 @@ fn a_weight_that_is_not_a_number_is_named_with_its_place() {
     }
 }
 
+/// Numbers of the blocks' matrices that are not zero.
+fn numbers(model: &Model) -> usize {
+    let matrices = model.blocks.iter().flat_map(|block| block.linears()).map(|(_, linear)| linear.to_matrix());
+    matrices.map(|matrix| matrix.data().iter().filter(|value| **value != 0.0).count()).sum()
+}
+
+#[test]
+fn what_removes_nothing_says_so() {
+    let (pool, text) = (Pool::new(2), sequences(8, 24, 128, 1));
+    let mut said = Vec::new();
+    for (name, keep) in BUILT_IN.iter().flat_map(|(name, _)| [(*name, 0.9999), (*name, 0.5)]) {
+        let (recipe, model) = (Recipe::find(name).unwrap(), model_for(name));
+        if !recipe.removes() || !recipe.encode.is_empty() {
+            continue;
+        }
+        let bias_allowed = &|_| true;
+        let request =
+            Request { recipe: &recipe, keep, calibration: &text, seed: 3, bias_allowed, form: None, job: None };
+        let shrunk = match shrink(&model, &request, work(&pool)) {
+            Ok(shrunk) => shrunk,
+            // Patterns and shares that one keep alone has.
+            Err(error) => {
+                assert!(error.is_bad_input(), "{name}: {error}");
+                continue;
+            }
+        };
+        // A repair of low rank beside a mask leaves no zeros to count.
+        let mut linears = shrunk.model.blocks.iter().flat_map(|block| block.linears());
+        if linears.any(|(_, linear)| linear.weight.composed().is_some()) {
+            assert!(shrunk.nothing_left.is_none() || keep > 0.99, "{name}");
+            continue;
+        }
+        let whole = numbers(&shrunk.model) >= numbers(&model);
+        assert_eq!(shrunk.nothing_left.is_some(), whole, "{name} at {keep}");
+        if let Some(why) = shrunk.nothing_left {
+            assert!(why.contains(name) && shrunk.notes.contains(&why), "{why}");
+            said.push((name, keep));
+        }
+    }
+    assert!(said.contains(&("slice-global", 0.9999)) && said.contains(&("slim", 0.9999)), "{said:?}");
+}
+
 /// Shrinks on `fit` and `select`, six and two windows of one length: the share that is held out for choices.
 fn shrunk_on(model: &Model, recipe: &Recipe, fit: u64, select: u64) -> Shrunk {
     let pool = Pool::new(2);

@@ -85,6 +85,25 @@ fn broken_side_files_are_warnings() {
 }
 
 #[test]
+fn templates_that_cannot_be_read_are_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(with_files(folder.path(), &[("chat_template.json", "version https://git-lfs.github.com/spec/v1\n")]));
+    let model = folder.path().join("qwen2");
+    fs::create_dir_all(model.join("chat_template.jinja")).unwrap();
+    fs::create_dir_all(model.join("additional_chat_templates")).unwrap();
+    fs::write(model.join("additional_chat_templates/rag.jinja"), [0xff, 0xfe]).unwrap();
+    let opened = open(&model).unwrap();
+    for part in [
+        "chat_template.json: this is a Git LFS pointer",
+        "chat_template.jinja: is a directory",
+        "rag.jinja: is not UTF-8",
+    ] {
+        assert!(opened.warnings.iter().any(|warning| warning.contains(part)), "{part}: {:?}", opened.warnings);
+    }
+    assert!(opened.tokenizer.specials().other_templates.is_empty() && opened.tokenizer.chat_template().is_none());
+}
+
+#[test]
 fn a_template_in_a_file_wins() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

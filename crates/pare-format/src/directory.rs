@@ -17,7 +17,7 @@ mod index;
 mod quantised;
 mod resolve;
 
-pub use beside::TemplateFile;
+pub use beside::{MOST_TEMPLATES, TemplateFile, is_other_template};
 pub use checks::check_names;
 pub use forms::{DEPTH, Form, suffix_of};
 

@@ -1,4 +1,5 @@
-//! Strict JSON: bounded in size, depth and number of values, no key twice, keys kept in the order of the file.
+//! Strict JSON, but for the numbers that Python adds: bounded in size, depth and number of values, no key twice, keys kept in the order of
+//! the file.
 
 use std::path::Path;
 
@@ -9,6 +10,9 @@ use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::quote::quoted;
 use crate::{limits, map, sniff};
 
+pub use python::NotFinite;
+
+pub(crate) mod python;
 pub(crate) mod text;
 pub(crate) mod visit;
 
@@ -21,6 +25,8 @@ pub enum Json {
     Bool(bool),
     /// A number; whole numbers outside of 64 bits are kept as the nearest `f64`.
     Number(Number),
+    /// `NaN` or an infinity, as Python writes them.
+    NotFinite(NotFinite),
     /// A string.
     String(String),
     /// An array.
@@ -110,6 +116,7 @@ impl Json {
             Self::Null => "null".to_owned(),
             Self::Bool(value) => value.to_string(),
             Self::Number(value) => value.to_string(),
+            Self::NotFinite(value) => value.name().to_owned(),
             Self::String(value) => quoted(value),
             Self::Array(items) if items.len() <= 8 && items.iter().all(|i| matches!(i, Self::Number(_))) => {
                 format!("[{}]", items.iter().map(Self::shown).collect::<Vec<_>>().join(", "))
@@ -176,13 +183,18 @@ impl<T: Into<Json>> From<Option<T>> for Json {
 /// `Json` for everything else, all with the byte.
 pub fn parse(file: &Path, bytes: &[u8], bounds: Bounds) -> Result<Json> {
     let text = utf8(file, bytes, bounds.bytes)?;
-    let mut state = visit::State::new(bounds);
+    let value = value(file, text, visit::State::new(bounds)).or_else(|error| match python::with_stand_ins(text) {
+        Some(text) => value(file, &text, visit::State::with_stand_ins(bounds)),
+        None => Err(error),
+    });
+    value.map_err(|error| sniff::explain(error, bytes))
+}
+
+fn value(file: &Path, text: &str, mut state: visit::State) -> Result<Json> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = visit::Value::new(&mut state).deserialize(&mut deserializer);
-    match value.and_then(|value| deserializer.end().map(|()| value)) {
-        Ok(value) => Ok(value),
-        Err(error) => Err(sniff::explain(state.error(file, text, &error), bytes)),
-    }
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| state.error(file, text, &error))
 }
 
 /// Reads the JSON object in the file at `path`.
@@ -205,6 +217,18 @@ pub fn read_object(path: &Path, bounds: Bounds) -> Result<Object> {
             FormatErrorKind::Found { found: other.shown(), expected: "a JSON object".into() },
         )),
     }
+}
+
+/// The value of one line of a file of JSON lines. Numbers that Python writes and JSON has not are null.
+///
+/// # Errors
+/// What is wrong with it, and at which column.
+pub fn line(text: &str) -> std::result::Result<serde_json::Value, String> {
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&python::without_numbers(text))).map_err(|error| {
+        let message = error.to_string();
+        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+        format!("not valid JSON: {what} (column {})", error.column())
+    })
 }
 
 /// `bytes` as text, when they are at most `limit` of UTF-8 without a byte order mark.
@@ -243,6 +267,14 @@ mod tests {
             value.to_text(),
             "{\n  \"b\": 18446744073709551615,\n  \"a\": [\n    -1,\n    1.5,\n    null,\n    true,\n    \"é\"\n  ]\n}\n"
         );
+    }
+
+    #[test]
+    fn lines_are_read_as_python_writes_them() {
+        let value = line(r#"{"text": "NaN", "score": NaN, "all": [Infinity, -Infinity, 1]}"#).unwrap();
+        assert_eq!(value, serde_json::json!({ "text": "NaN", "score": null, "all": [null, null, 1] }));
+        let error = line(r#"{"text": "a""#).unwrap_err();
+        assert_eq!(error, "not valid JSON: EOF while parsing an object (column 12)");
     }
 
     #[test]

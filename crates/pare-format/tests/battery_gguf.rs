@@ -33,6 +33,7 @@ fn header() {
         file("G01 magic", Says(&["magic \"GGML\"", "expected \"GGUF\""]), Bytes { magic: *b"GGML", ..sound() }),
         file("G01 swapped magic", Says(&["big-endian"]), Bytes { magic: *b"FUGG", ..sound() }),
         file("G01 swapped version", Says(&["version 50331648", "big-endian"]), Bytes { version: 3 << 24, ..sound() }),
+        bytes("G01 page", Says(&["this is an HTML page"]), || b"<!DOCTYPE html><html>401</html>".to_vec()),
         bytes("G01 pointer", Says(&["Git LFS pointer"]), || b"version https://git-lfs.github.com/spec/v1\n".to_vec()),
         file("G02 v0", Says(&["version 0", "2 or 3"]), Bytes { version: 0, ..sound() }),
         file("G02 v1", Says(&["version 1", "2 or 3"]), Bytes { version: 1, ..sound() }),

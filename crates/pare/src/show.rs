@@ -29,14 +29,11 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "pare: {}", printable(text));
 }
 
-/// Writes an error and its causes, but for a cause that the error itself ends with.
+/// Writes an error and its causes, each once: some errors say their cause themselves.
 pub(crate) fn failure(failure: &anyhow::Error) {
-    let add = |said: String, cause: String| match said.is_empty() {
-        true => cause,
-        false if said.ends_with(&cause) => said,
-        false => format!("{said}: {cause}"),
-    };
-    error(&failure.chain().map(ToString::to_string).fold(String::new(), add));
+    let causes = failure.chain().skip(1).map(ToString::to_string);
+    let add = |said: String, cause: String| if said.contains(&cause) { said } else { format!("{said}: {cause}") };
+    error(&causes.fold(failure.to_string(), add));
 }
 
 /// Writes a remark to the error stream.

@@ -136,6 +136,9 @@ pub(super) fn pared(
         other => other?,
     };
     let peak_memory_bytes = machine::peak_memory();
+    if let Some(why) = made.shrunk.nothing_left {
+        return Err(Error::Keep { keep, why });
+    }
     let kept = kept(dense, &made.shrunk.model, work);
     // A correction of low rank comes on top of what was asked for; its bytes are told beside it.
     if !recipe.cut.is_empty() && recipe.leaves_plain() && (kept - keep).abs() > NEAR {

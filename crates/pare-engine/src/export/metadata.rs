@@ -1,7 +1,7 @@
 //! The metadata of the file.
 
-use super::Target;
 use super::architecture::Architecture;
+use super::{FILE_TYPE, Target};
 use crate::Error;
 use crate::bundle::Bundle;
 use pare_format::config::Scaling;
@@ -9,13 +9,8 @@ use pare_format::gguf::{Array, Gguf, Value};
 use pare_format::write::GGUF_KEY;
 
 /// What the file says of itself, and therefore not of the file it came from.
-const OWN: [&str; 5] = [
-    "general.architecture",
-    "general.file_type",
-    "general.quantization_version",
-    "general.alignment",
-    "general.size_label",
-];
+const OWN: [&str; 5] =
+    ["general.architecture", FILE_TYPE, "general.quantization_version", "general.alignment", "general.size_label"];
 /// The version of the quantised types.
 const QUANTISATION: u32 = 2;
 
@@ -44,7 +39,7 @@ pub(super) fn all(
         }
     }
     all.push((GGUF_KEY.to_owned(), Value::text(env!("CARGO_PKG_VERSION"))));
-    all.push(("general.file_type".to_owned(), Value::U32(target.file_type())));
+    all.push((FILE_TYPE.to_owned(), Value::U32(target.file_type())));
     if !matches!(target, Target::F32 | Target::F16 | Target::Bf16) {
         all.push(("general.quantization_version".to_owned(), Value::U32(QUANTISATION)));
     }

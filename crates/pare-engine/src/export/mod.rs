@@ -43,7 +43,10 @@ pub enum Target {
     Q6K,
 }
 
-/// Every target: its name on the command line, and its number in `general.file_type`.
+/// The key of the type that most of a file is in.
+const FILE_TYPE: &str = "general.file_type";
+
+/// Every target: its name on the command line, and its number in [`FILE_TYPE`].
 const TARGETS: &[(&str, Target, u32)] = &[
     ("f32", Target::F32, 0),
     ("f16", Target::F16, 1),
@@ -56,6 +59,24 @@ const TARGETS: &[(&str, Target, u32)] = &[
     ("q4_k_m", Target::Q4KM, 15),
     ("q5_k_m", Target::Q5KM, 17),
     ("q6_k", Target::Q6K, 18),
+];
+
+/// The numbers in [`FILE_TYPE`] of the types that are copied but not made, by the names of their blocks.
+const READ_FILE_TYPES: &[(&str, u32)] = &[
+    ("Q2_K", 10),
+    ("Q3_K", 12),
+    ("IQ2_XXS", 19),
+    ("IQ2_XS", 20),
+    ("IQ3_XXS", 23),
+    ("IQ1_S", 24),
+    ("IQ4_NL", 25),
+    ("IQ3_S", 26),
+    ("IQ2_S", 28),
+    ("IQ4_XS", 30),
+    ("IQ1_M", 31),
+    ("TQ1_0", 36),
+    ("TQ2_0", 37),
+    ("MXFP4", 38),
 ];
 
 impl Target {
@@ -174,6 +195,11 @@ impl<'a> Export<'a> {
                  weights would be better"
             ));
         }
+        if matches!(target.row_type(), RowType::Blocks(_)) {
+            notes.extend(without_blocks(
+                tensors.iter().filter(|tensor| tensor.is_matrix()).map(|tensor| tensor.shape[1]),
+            ));
+        }
         Ok(Self { model: &bundle.name, architecture: architecture.name, metadata, tensors, notes })
     }
 
@@ -195,6 +221,11 @@ impl<'a> Export<'a> {
         };
         let mut export = Self::plan(bundle, target)?;
         export.notes.clear();
+        let file_type = export.metadata.iter_mut().find(|(key, _)| key == FILE_TYPE);
+        let read = READ_FILE_TYPES.iter().find(|(name, _)| *name == most);
+        if let Some(((_, value), (_, number))) = file_type.zip(read) {
+            *value = Value::U32(*number);
+        }
         for tensor in &mut export.tensors {
             if let Source::Weight { weight, .. } = &tensor.source {
                 tensor.ty = tensors::as_read(*weight);
@@ -274,6 +305,20 @@ impl<'a> Export<'a> {
         }
         Ok(Written { architecture: self.architecture, bytes, tensors })
     }
+}
+
+/// What to say of matrices that no block type fits, from the lengths of the rows of all; none without such.
+fn without_blocks(columns: impl Iterator<Item = usize>) -> Option<String> {
+    let mut found: BTreeMap<usize, usize> = BTreeMap::new();
+    let fits = |columns: usize| BlockType::ALL.iter().any(|ty| columns.is_multiple_of(ty.values_per_block()));
+    for columns in columns.filter(|&columns| !fits(columns)) {
+        *found.entry(columns).or_default() += 1;
+    }
+    let matrices: usize = found.values().sum();
+    let rows = found.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    (matrices > 0).then(|| {
+        format!("{matrices} matrices have rows of {rows}, which are no whole blocks of 32: they are written in 16 bits")
+    })
 }
 
 /// The pieces in which a tensor is written: one, when its bytes are there already.

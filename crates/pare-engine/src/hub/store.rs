@@ -28,8 +28,11 @@ impl Store<'_> {
         let snapshot = self.layout.snapshot(&self.listing.commit);
         let first = wanted::first(self.name, self.listing)?;
         self.stage("fetching the description", &first)?;
-        let weights =
-            if first.contains(&INDEX) { self.shards(&snapshot.join(INDEX))? } else { vec![SINGLE.to_owned()] };
+        let weights = if first.iter().any(|file| file == INDEX) {
+            self.shards(&snapshot.join(INDEX))?
+        } else {
+            vec![SINGLE.to_owned()]
+        };
         self.stage("fetching the weights", &weights)?;
         if !is_hash(&self.name.revision) {
             write(&self.layout.reference(&self.name.revision), self.listing.commit.as_bytes())?;
@@ -77,13 +80,13 @@ impl Store<'_> {
         let blobs = self.layout.blob("");
         fs::create_dir_all(&blobs).map_err(|source| disk(&blobs, source))?;
         // A hub that tells no hash: what is fetched is called by its own.
-        let key = entry.hash.clone().unwrap_or_else(|| format!("{}-{file}", self.listing.commit));
+        let key = entry.hash.clone().unwrap_or_else(|| format!("{}-{}", self.listing.commit, file.replace('/', "-")));
         let _lock = lock(&self.layout.lock(&key))?;
         if let Some(hash) = &entry.hash
             && there(&self.layout.blob(hash))
         {
             done();
-            return show(hash, &self.layout.blob(hash), &link);
+            return show(hash, &self.layout.blob(hash), &link, file);
         }
         let mut part = Part { path: self.layout.blob(&format!("{key}.incomplete")), keep: false };
         // A part goes on only where the hash of the whole tells in the end; only large files go by their SHA-256.
@@ -102,7 +105,7 @@ impl Store<'_> {
         }
         let blob = self.layout.blob(hash);
         fs::rename(&part.path, &blob).map_err(|source| disk(&blob, source))?;
-        show(hash, &blob, &link)
+        show(hash, &blob, &link, file)
     }
 
     /// Writes `file` to `part`, going on with what an earlier fetch left there when `resume` is set; its SHA-256.
@@ -223,16 +226,18 @@ fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     fs::write(&part.path, content).and_then(|()| fs::rename(&part.path, path)).map_err(failed)
 }
 
-/// Makes the blob appear as `link` in its snapshot, in one step.
-fn show(hash: &str, blob: &Path, link: &Path) -> Result<(), Error> {
+/// Makes the blob appear as `link`, which is `file` of its snapshot, in one step.
+fn show(hash: &str, blob: &Path, link: &Path, file: &str) -> Result<(), Error> {
     let failed = |source| disk(link, source);
     fs::create_dir_all(link.parent().unwrap_or(link)).map_err(failed)?;
     let part = Part { path: beside(link), keep: false };
     // What a process of the same number left behind.
     let _ = fs::remove_file(&part.path);
     #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), &part.path).map(|()| _ = blob);
+    let up = "../".repeat(2 + file.matches('/').count());
+    #[cfg(unix)]
+    let made = std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(hash), &part.path).map(|()| _ = blob);
     #[cfg(not(unix))]
-    let made = fs::hard_link(blob, &part.path).or_else(|_| fs::copy(blob, &part.path).map(|_| _ = hash));
+    let made = fs::hard_link(blob, &part.path).or_else(|_| fs::copy(blob, &part.path).map(|_| _ = (hash, file)));
     made.and_then(|()| fs::rename(&part.path, link)).map_err(failed)
 }

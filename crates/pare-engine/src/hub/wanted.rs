@@ -4,18 +4,19 @@ use super::name::Name;
 use super::remote::Listing;
 use crate::Error;
 use pare_format::config::CONFIG;
-use pare_format::directory::COMPANIONS;
+use pare_format::directory::{COMPANIONS, MOST_TEMPLATES, is_other_template};
 use pare_format::limits;
 use pare_format::safetensors::shard::{INDEX, SINGLE};
 
 /// The most bytes of a companion file: the largest vocabularies in use are below 40 MB.
 const MAX_COMPANION_BYTES: u64 = 256 << 20;
 
-/// The files that come before the weights: the description, the companions that are there, the index when there is no single file.
+/// The files that come before the weights: the description, the companions and templates that are there, the index when there is no single
+/// file.
 ///
 /// # Errors
 /// There is no description, or there are no safetensors weights.
-pub(super) fn first(name: &Name, listing: &Listing) -> Result<Vec<&'static str>, Error> {
+pub(super) fn first(name: &Name, listing: &Listing) -> Result<Vec<String>, Error> {
     let has = |file: &str| listing.files.contains_key(file);
     let refuse = |why: String| Err(Error::Refused(format!("hf:{name}: {why}")));
     let ending = |ends: &[&str]| listing.files.keys().find(|file| ends.iter().any(|end| file.ends_with(end)));
@@ -34,11 +35,14 @@ pub(super) fn first(name: &Name, listing: &Listing) -> Result<Vec<&'static str>,
         return refuse(format!("the repository has no {CONFIG}, the model's description"));
     }
     let weights = if has(SINGLE) { SINGLE } else { INDEX };
+    let templates = listing.files.keys().map(String::as_str).filter(|file| is_other_template(file));
     Ok([CONFIG]
         .into_iter()
         .chain(COMPANIONS)
         .filter(|file| has(file))
+        .chain(templates.take(MOST_TEMPLATES))
         .chain([weights].into_iter().filter(|&file| file == INDEX))
+        .map(str::to_owned)
         .collect())
 }
 

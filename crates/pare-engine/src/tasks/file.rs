@@ -54,7 +54,7 @@ pub fn read(path: &Path) -> Result<Vec<Task>, Error> {
 }
 
 fn task(line: &str, place: &str) -> Result<Task, String> {
-    let row: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let row = pare_format::json::line(line)?;
     let prompt = row.get("prompt").and_then(Value::as_str).ok_or("no string field \"prompt\"")?;
     let answer = row.get("answer").ok_or("no field \"answer\"")?;
     let answer = match row.get("choices") {

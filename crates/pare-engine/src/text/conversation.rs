@@ -80,7 +80,7 @@ fn rows(path: &Path, text: &str) -> Result<Vec<Row>, Error> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let row = |(number, line): (usize, &str)| {
         let at = |what: &str| Error::Text(format!("{}: line {}: {what}", path.display(), number + 1));
-        let value: Value = serde_json::from_str(line).map_err(|error| at(&error.to_string()))?;
+        let value = pare_format::json::line(line).map_err(|what| at(&what))?;
         match (value.get("text"), value.get("messages"), value.get("conversations")) {
             (Some(Value::String(text)), ..) => Ok(Row::Text(text.clone())),
             (None, Some(messages), _) => conversation(messages, &MESSAGES).map_err(|what| at(&what)).map(Row::Messages),

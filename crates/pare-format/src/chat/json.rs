@@ -156,6 +156,7 @@ pub(super) fn value(json: &Json) -> Value {
             (None, Some(n)) => Value::from(n),
             _ => Value::from(number.as_f64().unwrap_or(f64::NAN)),
         },
+        Json::NotFinite(number) => Value::from(number.number()),
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(value).collect(),
         Json::Object(entries) => Value::from_pairs(entries.iter().map(|(key, inner)| (key, value(inner)))),

@@ -44,6 +44,26 @@ fn reads_a_llama() {
 }
 
 #[test]
+fn pythons_numbers_are_read_where_they_do_not_matter_and_refused_by_name_where_they_do() {
+    let config =
+        with(r#""initializer_range": Infinity, "others": {"a": [NaN, -Infinity]}, "bos_token_id": 1"#).unwrap();
+    let text = config.to_json();
+    for part in ["\"initializer_range\": Infinity", "NaN,", "-Infinity"] {
+        assert!(text.contains(part), "{text} / {part}");
+    }
+    let again = read(&text).unwrap();
+    for key in ["initializer_range", "others"] {
+        assert_eq!(again.raw.get(key), config.raw.get(key));
+    }
+    for key in ["rms_norm_eps", "rope_theta", "hidden_size", "max_position_embeddings", "eos_token_id", "logit_scale"] {
+        for number in ["NaN", "Infinity", "-Infinity"] {
+            let message = with(&format!("\"{key}\": {number}")).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(number), "{message}");
+        }
+    }
+}
+
+#[test]
 fn writes_what_it_read() {
     for entries in [
         "",

@@ -11,8 +11,8 @@ use crate::error::{FormatError, FormatErrorKind};
 /// The file of the template that is used when no other is asked for, and the folder of the others.
 const TEMPLATE: &str = "chat_template.jinja";
 const TEMPLATES: &str = "additional_chat_templates";
-/// Chat templates of one model.
-const MOST_TEMPLATES: usize = 64;
+/// Chat templates of one model, beside its own.
+pub const MOST_TEMPLATES: usize = 64;
 /// How names of licences begin.
 const LICENCES: [&str; 4] = ["LICENSE", "LICENCE", "NOTICE", "COPYING"];
 const MOST_LICENCES: usize = 16;
@@ -38,6 +38,15 @@ pub(super) fn templates(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Templa
         }
     }
     templates
+}
+
+/// Whether the file of a repository is a template beside the model's own, under a name that is safe in a path and in an address.
+#[must_use]
+pub fn is_other_template(file: &str) -> bool {
+    let name = file.strip_prefix(TEMPLATES).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".jinja"));
+    let plain =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    name.is_some_and(|name| !name.is_empty() && !name.starts_with('.') && plain(name))
 }
 
 /// Files that say under which terms the model may be used. One that leads out of the model is no part of it.

@@ -48,7 +48,7 @@ impl Roots {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| FormatError::new(&path, error))?,
         };
-        let target = fs::canonicalize(&path).map_err(|error| FormatError::new(&path, error))?;
+        let target = fs::canonicalize(&path).map_err(|error| nowhere(&path, error))?;
         if self.allowed.iter().any(|root| target.starts_with(root)) || is_blob(&target) {
             return Ok(Some(path));
         }
@@ -57,6 +57,13 @@ impl Roots {
             "if that is meant, put the file itself in its place, or give the directory that it leads to as the model";
         Err(FormatError::new(path, FormatErrorKind::Escapes { found }).hint(hint))
     }
+}
+
+/// Why the links at `path` cannot be followed.
+fn nowhere(path: &Path, error: std::io::Error) -> FormatError {
+    let Ok(target) = fs::read_link(path) else { return FormatError::new(path, error) };
+    let found = format!("the symbolic link to {} leads nowhere ({error})", quoted(&target.to_string_lossy()));
+    FormatError::new(path, FormatErrorKind::Found { found, expected: "a file".into() })
 }
 
 /// Whether `target`, a path without links, is content in a cache of the Hugging Face hub: `models--X--Y/blobs/HASH`. Its clients put

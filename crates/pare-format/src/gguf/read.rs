@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::value::id;
 use super::{ALIGNMENT, Array, GgmlType, Gguf, GgufTensor, Strings, Value, limit};
-use crate::{FormatError, FormatErrorKind as Kind, Result};
+use crate::{FormatError, FormatErrorKind as Kind, Result, sniff};
 
 /// Fewest bytes that a key with its value can take: length, one byte of key, type, one byte of value.
 const LEAST_KEY: u64 = 8 + 1 + 4 + 1;
@@ -190,7 +190,11 @@ impl<'a> Cursor<'a> {
                 let e = self.found("text where the magic should be", "\"GGUF\"");
                 return Err(e.hint("this looks like a Git LFS pointer: the weights were not downloaded"));
             }
-            other => return Err(self.found(format!("magic {:?}", String::from_utf8_lossy(other)), "\"GGUF\"")),
+            other => {
+                let e = self.found(format!("magic {:?}", String::from_utf8_lossy(other)), "\"GGUF\"");
+                let head = self.bytes.get(..sniff::SNIFF_BYTES).unwrap_or(self.bytes);
+                return Err(sniff::explain(e, head));
+            }
         }
         let version = self.u32()?;
         match version {

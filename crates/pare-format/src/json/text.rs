@@ -17,6 +17,7 @@ impl Json {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Number(value) => out.push_str(&value.to_string()),
+            Self::NotFinite(value) => out.push_str(value.name()),
             Self::String(value) => push_string(out, value),
             Self::Array(items) if items.is_empty() => out.push_str("[]"),
             Self::Object(object) if object.is_empty() => out.push_str("{}"),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::python::NotFinite;
 use super::{Bounds, Json, Object};
 use crate::error::{FormatError, FormatErrorKind};
 use crate::quote::quoted;
@@ -16,13 +17,19 @@ const FEW: usize = 16;
 /// What is left of the bounds, and the first rule that was broken.
 pub(crate) struct State {
     bounds: Bounds,
+    stand_ins: bool,
     values: u64,
     fault: Option<(Option<String>, FormatErrorKind)>,
 }
 
 impl State {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, values: 0, fault: None }
+        Self { bounds, stand_ins: false, values: 0, fault: None }
+    }
+
+    /// For a text in which strings stand for numbers that JSON cannot say.
+    pub(crate) fn with_stand_ins(bounds: Bounds) -> Self {
+        Self { stand_ins: true, ..Self::new(bounds) }
     }
 
     /// Starts counting values anew.
@@ -122,7 +129,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
-        Ok(value.into())
+        let number = if self.state.stand_ins { NotFinite::of(value) } else { None };
+        Ok(number.map_or_else(|| value.into(), Json::NotFinite))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {

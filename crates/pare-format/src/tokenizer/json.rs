@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
+use crate::json::NotFinite;
+use crate::json::python::with_stand_ins;
 use crate::{FormatError, FormatErrorKind as Kind, Result, sniff};
 
 const MOST_DEPTH: usize = 64;
@@ -16,6 +18,7 @@ pub(super) enum Json {
     Null,
     Bool(bool),
     Number(serde_json::Number),
+    NotFinite(NotFinite),
     Text(String),
     List(Vec<Json>),
     Object(Vec<(String, Json)>),
@@ -39,12 +42,17 @@ pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Json> {
         FormatError::new(file, Kind::Found { found: format!("not valid JSON: {e}"), expected: "a JSON object".into() })
     };
     let bytes = without_mark(bytes);
-    let mut de = serde_json::Deserializer::from_slice(bytes);
-    let read = |de: &mut serde_json::Deserializer<_>| {
-        let json = Seed { depth: 0, key: None }.deserialize(&mut *de)?;
+    let read = |bytes: &[u8], stand_ins: bool| {
+        let mut de = serde_json::Deserializer::from_slice(bytes);
+        let json = Seed { depth: 0, key: None, stand_ins }.deserialize(&mut de)?;
         de.end().map(|()| json)
     };
-    read(&mut de).map_err(|e| sniff::explain(bad(e), bytes))
+    let other = || std::str::from_utf8(bytes).ok().and_then(with_stand_ins);
+    let json = read(bytes, false).or_else(|error| match other() {
+        Some(text) => read(text.as_bytes(), true),
+        None => Err(error),
+    });
+    json.map_err(|e| sniff::explain(bad(e), bytes))
 }
 
 /// The text behind the byte order mark that some editors put in front.
@@ -74,6 +82,7 @@ impl<'a> At<'a> {
             Json::Null => "null".into(),
             Json::Bool(b) => b.to_string(),
             Json::Number(n) => format!("the number {n}"),
+            Json::NotFinite(n) => format!("the number {}", n.name()),
             Json::Text(s) if s.len() <= 40 => format!("the string {s:?}"),
             Json::Text(s) => format!("a string of {} bytes", s.len()),
             Json::List(l) => format!("a list of {}", l.len()),
@@ -141,6 +150,7 @@ impl Json {
             Self::Null => Value::Null,
             Self::Bool(b) => Value::Bool(*b),
             Self::Number(n) => Value::Number(n.clone()),
+            Self::NotFinite(n) => Value::String(n.name().to_owned()),
             Self::Text(s) => Value::String(s.clone()),
             Self::List(items) => Value::Array(items.iter().map(Self::value).collect()),
             Self::Object(entries) => Value::Object(entries.iter().map(|(k, v)| (k.clone(), v.value())).collect()),
@@ -152,6 +162,15 @@ impl Json {
 struct Seed<'a> {
     depth: usize,
     key: Option<&'a str>,
+    /// Whether strings may stand for numbers that JSON cannot say.
+    stand_ins: bool,
+}
+
+impl Seed<'_> {
+    fn string(&self, text: impl Into<String> + AsRef<str>) -> Json {
+        let number = if self.stand_ins { NotFinite::of(text.as_ref()) } else { None };
+        number.map_or_else(|| Json::Text(text.into()), Json::NotFinite)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -194,16 +213,20 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_str<E>(self, s: &str) -> Result<Json, E> {
-        Ok(Json::Text(s.to_owned()))
+        Ok(self.string(s))
     }
 
     fn visit_string<E>(self, s: String) -> Result<Json, E> {
-        Ok(Json::Text(s))
+        Ok(self.string(s))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Seed { depth: self.depth.saturating_add(1), key: self.key })? {
+        while let Some(item) = seq.next_element_seed(Seed {
+            depth: self.depth.saturating_add(1),
+            key: self.key,
+            stand_ins: self.stand_ins,
+        })? {
             items.push(item);
         }
         Ok(Json::List(items))
@@ -212,7 +235,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut entries: Vec<(String, Json)> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Seed { depth: self.depth.saturating_add(1), key: Some(&key) })?;
+            let value = map.next_value_seed(Seed {
+                depth: self.depth.saturating_add(1),
+                key: Some(&key),
+                stand_ins: self.stand_ins,
+            })?;
             entries.push((key, value));
         }
         let mut keys: Vec<&str> = entries.iter().map(|e| e.0.as_str()).collect();

@@ -53,6 +53,10 @@ impl Tokenizer {
                 })?;
                 if named.other_composition {
                     notes.push("text in decomposed characters (not NFC) can get other ids".to_owned());
+                } else if kind(&self.normalizer) == "NFC" {
+                    notes.push(
+                        "llama.cpp does not compose characters: text in decomposed ones (not NFC) can get other ids there".to_owned(),
+                    );
                 }
                 if named.other_words {
                     notes.push(
@@ -74,6 +78,12 @@ impl Tokenizer {
                          such texts can get other ids"
                             .to_owned(),
                     );
+                }
+                let lacking = (0..=u8::MAX).filter(|byte| self.id(&format!("<0x{byte:02X}>")).is_none()).count();
+                if lacking > 0 {
+                    notes.push(format!(
+                        "{lacking} of the 256 single bytes have no token such as <0x0A>: llama.cpp cannot load such a file, pare can"
+                    ));
                 }
                 put("ggml.model", Value::text("llama"));
                 put("ggml.pre", Value::text("default"));

@@ -54,7 +54,9 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     refuse_inputs(path, inputs.into_iter().flatten())?;
     let written = if arguments.gptq {
         let types = mixed::types_of(&bundle, target)?;
+        remark(&mixed::notes(&bundle));
         let file = NewFile::create(path, arguments.force)?;
+        file.require_room(Export::plan(&bundle, target)?.bytes()?)?;
         refuse_not_finite(&bundle, work)?;
         let wanted = Wanted { calibration: true, verification: false };
         let text = Given::read(&arguments.texts, &bundle, wanted)?.calibration(&arguments.texts, &[&bundle], work)?;
@@ -64,9 +66,7 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         if let Some((file, imatrix)) = arguments.imatrix.as_ref().zip(imatrix.as_ref()) {
             export.weigh(file, imatrix, target)?;
         }
-        for note in export.notes() {
-            show::remark(&format!("note: {note}"));
-        }
+        remark(export.notes());
         let file = NewFile::create(path, arguments.force)?;
         file.require_room(export.bytes()?)?;
         export.write(file, work)?
@@ -113,6 +113,7 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         let written = Export::as_stored(&bundle)?.write(file, work)?;
         return report(arguments, path, &written, None, 0.0);
     }
+    remark(&mixed::notes(&bundle));
     let measures = output.is_some() && !arguments.no_verify;
     let mut given = Given::read(texts, &bundle, Wanted { calibration: true, verification: measures })?;
     refuse_not_finite(&bundle, work)?;
@@ -146,6 +147,10 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn remark(notes: &[String]) {
+    notes.iter().for_each(|note| show::remark(&format!("note: {note}")));
 }
 
 /// The file with these types; what is written of a matrix are the very codes that were chosen.

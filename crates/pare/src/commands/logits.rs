@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Logits, work: Work<'_>) -> Result<()> {
 
 /// Windows of tokens, and the first position whose prediction is wanted.
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{\"from\": N, \"windows\": [[...]]}")]
 struct Windows {
     from: usize,
     windows: Vec<Vec<u32>>,
@@ -55,6 +55,9 @@ fn windows(bundle: &Bundle, file: &Path, mut out: NewFile, work: Work<'_>) -> Re
     let refused = |why: String| anyhow::Error::from(Error::Refused(format!("{}: {why}", file.display())));
     let text = pare_engine::text::read_plain(file)?;
     let asked: Windows = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    if asked.windows.is_empty() {
+        return Err(refused("no windows; expected at least one".to_owned()));
+    }
     let architecture = &bundle.model.architecture;
     for (index, ids) in asked.windows.iter().enumerate() {
         if ids.len() < 2 || asked.from > ids.len() - 2 || ids.len() > architecture.context {

@@ -91,6 +91,9 @@ pub(crate) fn carry_out(
     work: Work<'_>,
 ) -> Result<Option<Report>> {
     let made = job.run(&output, work)?;
+    for note in &made.shrunk.notes {
+        show::remark(&format!("note: {note}"));
+    }
     let report = match verification {
         None => None,
         Some(verification) => {

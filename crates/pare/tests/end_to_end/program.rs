@@ -114,6 +114,8 @@ impl Pare {
         for part in parts {
             assert!(ended.stderr.contains(part), "{shown}: {part:?} is not in {:?}", ended.stderr);
         }
+        let clauses: Vec<&str> = ended.stderr.trim_end().split(": ").collect();
+        assert!(clauses.windows(2).all(|pair| pair[0] != pair[1]), "{shown}: said twice: {:?}", ended.stderr);
         ended.stderr
     }
 }

@@ -93,10 +93,12 @@ fn what_cannot_be_asked_is_refused() {
     let (model, held_out) = (tiny.name(), tiny.write("b.txt", story(900, 2)));
     let long = tiny.write("long.jsonl", json!({ "prompt": "a".repeat(70), "answer": "b" }).to_string());
     let bad = tiny.write("bad.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n{\"prompt\": \"a\"}\n");
+    let cut = tiny.write("cut.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\", \"score\": NaN}\n{\"prompt\": \"a\"");
     let empty = tiny.write("empty.jsonl", "\n");
     for (arguments, parts) in [
         (&["--tasks", long.as_str()][..], &["long.jsonl: line 1", "holds 64"][..]),
         (&["--tasks", bad.as_str()], &["bad.jsonl: line 2", "\"answer\""]),
+        (&["--tasks", cut.as_str()], &["cut.jsonl: line 2: not valid JSON", "(column 14)"]),
         (&["--tasks", empty.as_str()], &["empty.jsonl", "no task"]),
         (&["--tasks", "nothing.jsonl"], &["nothing.jsonl"]),
         (&["--stride", "8"], &["--whole-text"]),

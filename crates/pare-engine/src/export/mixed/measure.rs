@@ -1,7 +1,7 @@
 //! What each matrix would lose in each type, in nats: the part of a block is measured through the rest of the model, the matrices of a
 //! part through the part, the types of a matrix on some of its rows.
 
-use super::quantise::{does_not_fit, encode, gram, last_norm, unit, unpacked};
+use super::quantise::{does_not_fit, encode, gram, halved, last_norm, unit, unpacked};
 use super::stream::Stream;
 use super::types::Way;
 use crate::Error;
@@ -231,15 +231,18 @@ fn tried(weight: &Arc<dyn Weight>, form: &Form, nats: &Nats<'_>, pool: &Pool) ->
         let bytes = bytes(matrix.shape(), RowType::Blocks(ty));
         if bytes < most {
             let (other, _) = encode(form, ty, CHOSEN, &matrix, pool).ok_or_else(does_not_fit)?;
-            curve.push(ty, bytes, nats(&other)?);
+            curve.push(Way::Encoded(ty), bytes, nats(&other)?);
         }
+    }
+    if fitting(matrix.cols()).is_empty() && Way::without_blocks(weight.as_ref()) == Way::Half {
+        curve.push(Way::Half, bytes(matrix.shape(), RowType::F16), nats(&halved(&matrix)?)?);
     }
     Ok(curve)
 }
 
 impl Curve {
-    fn push(&mut self, ty: BlockType, bytes: u64, nats: f64) {
-        self.ways.push(Way::Encoded(ty));
+    fn push(&mut self, way: Way, bytes: u64, nats: f64) {
+        self.ways.push(way);
         // Never for nothing: of equal losses the cheaper one would win.
         self.options.push((bytes, nats.max(f64::MIN_POSITIVE)));
     }
@@ -269,8 +272,18 @@ impl<'a> Measured<'a> {
         Some(self.off(unpacked(&other), pool))
     }
 
-    /// The first coarse version that loses something. The last one, whatever it loses, when the matrix has next to nothing to lose.
+    /// The first coarse version that loses something. The last one, whatever it loses, when the matrix has next to nothing to lose; f16, or
+    /// the matrix itself, where no block type fits.
     fn probe(&self, pool: &Pool) -> Result<Probe, Error> {
+        if fitting(self.matrix.cols()).is_empty() {
+            return match Way::without_blocks(self.weight) {
+                Way::Half => {
+                    let error = self.off(unpacked(&halved(&self.sample)?), pool);
+                    Ok(Probe { weight: halved(&self.matrix)?, error })
+                }
+                _ => Ok(Probe { weight: Arc::new(Dense(self.matrix.clone())), error: 0.0 }),
+            };
+        }
         let fine = self.error(BlockType::Q8_0, PLAIN, pool).ok_or_else(does_not_fit)?;
         for ty in PROBES {
             let error = self.error(ty, PLAIN, pool).ok_or_else(does_not_fit)?;
@@ -300,7 +313,11 @@ impl<'a> Measured<'a> {
         for ty in fitting(shape[1]) {
             let bytes = bytes(shape, RowType::Blocks(ty));
             let Some(error) = self.error(ty, CHOSEN, pool).filter(|_| bytes < most) else { continue };
-            curve.push(ty, bytes, if probe.error > 0.0 { nats * error / probe.error } else { 0.0 });
+            curve.push(Way::Encoded(ty), bytes, if probe.error > 0.0 { nats * error / probe.error } else { 0.0 });
+        }
+        if fitting(shape[1]).is_empty() && Way::without_blocks(self.weight) == Way::Half {
+            // The very version that was tried in the model.
+            curve.push(Way::Half, bytes(shape, RowType::F16), nats);
         }
         curve
     }

@@ -37,7 +37,7 @@ pub struct Range {
 /// The smallest and the largest file that a choice for each matrix can come to.
 ///
 /// # Errors
-/// A model that cannot be exported, or whose rows are no whole blocks.
+/// A model that cannot be exported, or some blocks of which lack a part.
 pub fn range(bundle: &Bundle) -> Result<Range, Error> {
     let model = &bundle.model;
     let shapes: Vec<[usize; 2]> = weights(model).map(Weight::shape).collect();
@@ -48,12 +48,6 @@ pub fn range(bundle: &Bundle) -> Result<Range, Error> {
             "{name}: some blocks have no attention or no feed-forward layer; a file of mixed types is written for whole blocks only"
         )));
     }
-    if let Some([_, columns]) = shapes.iter().find(|shape| measure::fitting(shape[1]).is_empty()) {
-        let name = &bundle.name;
-        return Err(Error::Refused(format!(
-            "{name}: a matrix has rows of {columns}, which are no whole blocks of 32; f16 can hold it"
-        )));
-    }
     let plain = Export::plan(bundle, Target::F32)?;
     let matrices: u64 = shapes.iter().map(|[rows, columns]| (rows * columns * 4).next_multiple_of(32) as u64).sum();
     // Beside what an f32 file has, the key of the version of the quantised types.
@@ -62,10 +56,16 @@ pub fn range(bundle: &Bundle) -> Result<Range, Error> {
         let shape = weight.shape();
         let as_read = measure::bytes(shape, Way::as_read(weight).row_type());
         let fitting = measure::fitting(shape[1]);
-        fitting.first().map_or(as_read, |&ty| measure::bytes(shape, RowType::Blocks(ty)).min(as_read))
+        let least = fitting.first().map_or_else(|| Way::without_blocks(weight).row_type(), |&ty| RowType::Blocks(ty));
+        measure::bytes(shape, least).min(as_read)
     };
     let least = fixed + weights(model).map(smallest).sum::<u64>();
     Ok(Range { least, most: Export::as_stored(bundle)?.bytes()?, fixed })
+}
+
+/// What the user should know before the work: matrices that no block type fits.
+pub fn notes(bundle: &Bundle) -> Vec<String> {
+    super::without_blocks(weights(&bundle.model).map(|weight| weight.shape()[1])).into_iter().collect()
 }
 
 /// `general.quantization_version` as a u32 takes this in the header, and the padding after it at most 31 more.
@@ -125,12 +125,13 @@ impl Losses {
 /// The types that a plain target gives each matrix; what is in its type already stays as it was read.
 ///
 /// # Errors
-/// A target without blocks, or rows that its blocks do not fit.
+/// A target without blocks.
 pub fn types_of(bundle: &Bundle, target: Target) -> Result<Types, Error> {
     range(bundle)?;
     let plan = Export::plan(bundle, target)?;
     let of = |name: &str, weight: &dyn Weight| match plan.type_of(name) {
         Some(RowType::Blocks(ty)) => Ok(Way::of(weight, ty)),
+        Some(RowType::F16) if measure::fitting(weight.shape()[1]).is_empty() => Ok(Way::without_blocks(weight)),
         _ => Err(Error::Refused(format!(
             "--gptq: {} has no codes to choose in tensor {name:?}; it works for q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m, q6_k",
             target.name()

@@ -6,7 +6,7 @@ use super::types::{Types, Way};
 use crate::Error;
 use crate::progress::Work;
 use pare_format::map::Bytes;
-use pare_kernels::blocks::BlockType;
+use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::gram::accumulate_gram;
 use pare_kernels::pool::Pool;
 use pare_methods::rounding::{Effort, Form, Rounder, towards};
@@ -16,6 +16,7 @@ use pare_model::model::{Model, PackAs};
 use pare_model::site::{Point, Projection, Site};
 use pare_model::storage::{Element, Stored};
 use pare_model::weight::{Linear, Weight};
+use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that a thread takes at a time.
@@ -73,6 +74,45 @@ pub(super) fn encode(
     let error = parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner).1).sum();
     let stored = Stored::new(Element::Block(ty), target.shape(), Bytes::from(bytes))?;
     Some((Arc::new(stored), error))
+}
+
+/// The matrix with every number rounded to f16.
+///
+/// # Errors
+/// A number that f16 cannot hold.
+pub(super) fn halved(matrix: &Matrix) -> Result<Arc<dyn Weight>, Error> {
+    let ([rows, columns], ty) = (matrix.shape(), RowType::F16);
+    if let Some(value) = matrix.data().iter().find(|value| value.abs() > ty.largest()) {
+        return Err(Error::Refused(format!(
+            "a matrix with rows of {columns}, which no block type fits, holds {value}, too large for f16; bf16 and f32 can hold it"
+        )));
+    }
+    let row_bytes = columns * ty.bytes_per_block();
+    let mut bytes = vec![0u8; rows * row_bytes];
+    for (row, bytes) in bytes.chunks_mut(row_bytes.max(1)).enumerate() {
+        ty.encode(matrix.row(row), bytes);
+    }
+    let stored = Stored::new(Element::F16, [rows, columns], Bytes::from(bytes)).ok_or_else(does_not_fit)?;
+    Ok(Arc::new(stored))
+}
+
+/// A target in the type that was chosen for it, codes against a form; none where it stays as it was read. Neither is made without need.
+fn made<F: Borrow<Form>>(
+    way: Way,
+    target: impl FnOnce() -> Matrix,
+    form: impl FnOnce() -> Result<F, Error>,
+    effort: Effort,
+    pool: &Pool,
+) -> Result<Option<Arc<dyn Weight>>, Error> {
+    match way {
+        Way::AsRead(_) => Ok(None),
+        Way::Half => halved(&target()).map(Some),
+        Way::Encoded(ty) => {
+            let form = form()?;
+            let (weight, _) = encode(form.borrow(), ty, effort, &target(), pool).ok_or_else(does_not_fit)?;
+            Ok(Some(weight))
+        }
+    }
 }
 
 /// `[T, n]` and `[T, m]` side by side.
@@ -134,15 +174,19 @@ pub(super) fn quantise(
     let fast = dense.packed(PackAs::Exact, pool);
     work.progress.begin("quantising", dense.blocks.len() as u64 + 1);
     let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
-    if let (None, Way::Encoded(ty)) = (&dense.head, types.embedding) {
-        let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
-        for block in &fast.blocks {
-            stream.pass(block, work)?;
+    let width = dense.architecture.hidden;
+    if dense.head.is_none() {
+        let form = || {
+            let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
+            for block in &fast.blocks {
+                stream.pass(block, work)?;
+            }
+            let moments = gram(&last_norm(dense, &stream.x), width, pool);
+            Form::new(&moments, width, manner.tied_damping).map_err(fails(last))
+        };
+        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), form, manner.effort, pool)? {
+            model.embedding = weight;
         }
-        let moments = gram(&last_norm(dense, &stream.x), dense.architecture.hidden, pool);
-        let form = Form::new(&moments, dense.architecture.hidden, manner.tied_damping).map_err(fails(last))?;
-        let matrix = unpacked(&dense.embedding);
-        model.embedding = encode(&form, ty, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
     }
     work.progress.advance(1, "");
     let (mut ahead, mut behind) = (
@@ -156,19 +200,19 @@ pub(super) fn quantise(
         work.progress.advance(1, "");
     }
     model.blocks = blocks;
-    if let (Some(head), Way::Encoded(ty)) = (&dense.head, types.head) {
-        let moments = gram(&last_norm(&model, &behind.x), dense.architecture.hidden, pool);
-        let form = Form::new(&moments, dense.architecture.hidden, manner.damping).map_err(fails(last))?;
-        let (weight, _) = encode(&form, ty, manner.effort, &head.to_matrix(), pool).ok_or_else(does_not_fit)?;
-        if let Some(head) = &mut model.head {
+    if let Some(head) = &dense.head {
+        let form = || {
+            let moments = gram(&last_norm(&model, &behind.x), width, pool);
+            Form::new(&moments, width, manner.damping).map_err(fails(last))
+        };
+        let weight = made(types.head, || head.to_matrix(), form, manner.effort, pool)?;
+        if let (Some(head), Some(weight)) = (&mut model.head, weight) {
             head.weight = weight;
         }
-    }
-    if let (Some(_), Way::Encoded(ty)) = (&dense.head, types.embedding) {
-        let width = dense.architecture.hidden;
-        let form = Form::new(&unit(width), width, manner.damping).map_err(fails(last))?;
-        let matrix = unpacked(&dense.embedding);
-        model.embedding = encode(&form, ty, manner.effort, &matrix, pool).ok_or_else(does_not_fit)?.0;
+        let form = || Form::new(&unit(width), width, manner.damping).map_err(fails(last));
+        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), form, manner.effort, pool)? {
+            model.embedding = weight;
+        }
     }
     work.progress.end();
     Ok(model)
@@ -237,11 +281,8 @@ fn step(
     pool: &Pool,
 ) -> Result<(), Error> {
     let fails = |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
-    let encoded = |projection: Projection| match types[projection_index(projection)] {
-        Way::Encoded(ty) => Some(ty),
-        Way::AsRead(_) => None,
-    };
-    if projections.iter().all(|&projection| encoded(projection).is_none()) {
+    let way = |projection: Projection| types[projection_index(projection)];
+    if projections.iter().all(|&projection| matches!(way(projection), Way::AsRead(_))) {
         return Ok(());
     }
     let sizes = projections.iter().find_map(|&p| block.linear(p).map(|linear| [linear.inputs(), linear.outputs()]));
@@ -249,13 +290,18 @@ fn step(
     let (moments, cross) = moments(inputs, n, drift, if writes { outputs } else { n }, pool);
     let form = Form::new(&moments, n, manner.damping).map_err(fails)?;
     for &projection in projections {
-        let (Some(linear), Some(ty)) = (block.linear_mut(projection), encoded(projection)) else { continue };
+        let Some(linear) = block.linear_mut(projection) else { continue };
+        if matches!(way(projection), Way::AsRead(_)) {
+            continue;
+        }
         let mut target = linear.to_matrix();
         if manner.correction > 0.0 {
             towards(&mut target, &moments, &cross, writes, manner.correction_damping, manner.correction)
                 .map_err(fails)?;
         }
-        linear.weight = encode(&form, ty, manner.effort, &target, pool).ok_or_else(does_not_fit)?.0;
+        if let Some(weight) = made(way(projection), || target, || Ok(&form), manner.effort, pool)? {
+            linear.weight = weight;
+        }
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub enum Way {
     AsRead(RowType),
     /// Codes are chosen for it in this type.
     Encoded(BlockType),
+    /// Its numbers are rounded to f16: no block type fits its rows.
+    Half,
 }
 
 impl Way {
@@ -31,11 +33,20 @@ impl Way {
         }
     }
 
+    /// The least that `weight` can be when no block type fits its rows.
+    pub(super) fn without_blocks(weight: &dyn Weight) -> Self {
+        match tensors::as_read(weight) {
+            RowType::F32 => Self::Half,
+            read => Self::AsRead(read),
+        }
+    }
+
     /// The type in the file.
     pub fn row_type(self) -> RowType {
         match self {
             Self::AsRead(ty) => ty,
             Self::Encoded(ty) => RowType::Blocks(ty),
+            Self::Half => RowType::F16,
         }
     }
 
