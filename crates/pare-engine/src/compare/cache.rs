@@ -191,7 +191,7 @@ mod tests {
     fn what_is_kept_is_found_again_and_nothing_else() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::open(&scratch.path().join("out")).unwrap();
-        let outcome = Outcome::Measured(measured(0.1 + 0.2, 7, 1.0 / 3.0));
+        let outcome = Outcome::Measured(Box::new(measured(0.1 + 0.2, 7, 1.0 / 3.0)));
         assert_eq!(folder.load(&key(0.5)), Found::Nothing);
         folder.store(&key(0.5), &outcome).unwrap();
         assert_eq!(folder.load(&key(0.5)), Found::Outcome(outcome));
@@ -203,7 +203,7 @@ mod tests {
     fn no_changed_byte_of_the_figures_goes_unseen() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::open(scratch.path()).unwrap();
-        let outcome = Outcome::Measured(measured(0.25, 7, 1.5));
+        let outcome = Outcome::Measured(Box::new(measured(0.25, 7, 1.5)));
         folder.store(&key(0.5), &outcome).unwrap();
         let file = folder.file(&key(0.5));
         let whole = fs::read(&file).unwrap();

@@ -76,7 +76,7 @@ pub struct Entry {
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Outcome {
     /// The artefact was written, read back and measured.
-    Measured(Measured),
+    Measured(Box<Measured>),
     /// The recipe cannot keep this share of this model.
     NotApplicable {
         /// Why, in plain words.
@@ -281,7 +281,7 @@ pub(crate) mod tests {
     #[test]
     fn figures_survive_json_whatever_they_are() {
         for kl_mean in [0.1 + 0.2, 1e-300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-            let outcome = Outcome::Measured(measured(kl_mean, 5, 1.0 / 3.0));
+            let outcome = Outcome::Measured(Box::new(measured(kl_mean, 5, 1.0 / 3.0)));
             let text = serde_json::to_string(&outcome).unwrap();
             let Outcome::Measured(read) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
             assert_eq!(read.kl_mean.to_bits(), kl_mean.to_bits(), "{text}");

@@ -162,12 +162,12 @@ impl<'a> Run<'a> {
         let found = [self.load(key), self.load(&key_of_read)];
         if let [Some(Outcome::Measured(dense)), Some(Outcome::Measured(as_read))] = found {
             self.found += 1;
-            return Ok([dense, as_read]);
+            return Ok([*dense, *as_read]);
         }
         let measured = measure::dense(self.request, &self.folder, key, work)?;
         self.computed += 1;
         for (key, measured) in [key, &key_of_read].into_iter().zip(&measured) {
-            self.folder.store(key, &Outcome::Measured(measured.clone()))?;
+            self.folder.store(key, &Outcome::Measured(Box::new(measured.clone())))?;
         }
         Ok(measured)
     }
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
         // The same model under another name is the same entry.
         let key = Key::new(made_from, "model");
         let known = match self.load(&key) {
-            Some(Outcome::Measured(figures)) => Some(figures),
+            Some(Outcome::Measured(figures)) => Some(*figures),
             _ => None,
         };
         if let Some(figures) = &known {
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
             false => measure::given(self.request, model, work)?,
         };
         self.computed += 1;
-        self.folder.store(key, &Outcome::Measured(figures.clone()))?;
+        self.folder.store(key, &Outcome::Measured(Box::new(figures.clone())))?;
         self.clock.measured(Some(&figures));
         Ok(figures)
     }
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
     ) -> Result<Entry, Error> {
         let made = measure::pared(self.request, (recipes, recipe, keep), (&self.folder, key), work);
         let outcome = match made {
-            Ok(measured) => Outcome::Measured(measured),
+            Ok(measured) => Outcome::Measured(Box::new(measured)),
             Err(error) => match refusal(error)? {
                 Outcome::Failed { why } => Outcome::Failed { why: self.folder.without_path(&why, key) },
                 other => other,
@@ -401,7 +401,7 @@ mod tests {
             source: String::new(),
             baseline: false,
             keep: 0.8,
-            outcome: Outcome::Measured(figures),
+            outcome: Outcome::Measured(Box::new(figures)),
         };
         let entries = [of("wanda", measured(0.05, 269, 1.0)), of("slim", measured(0.4, 226, 1.25))];
         let dense = measured(0.0, 269, 1.0);

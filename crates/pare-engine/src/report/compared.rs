@@ -298,7 +298,7 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
     let entry = |entry: &Entry| {
         let Entry { recipe, about, source, baseline, keep, outcome } = entry;
         let outcome = match outcome {
-            Outcome::Measured(measured) => Outcome::Measured(figures(measured)),
+            Outcome::Measured(measured) => Outcome::Measured(Box::new(figures(measured))),
             Outcome::NotApplicable { why } => Outcome::NotApplicable { why: visible(why) },
             Outcome::Failed { why } => Outcome::Failed { why: visible(why) },
         };
@@ -338,7 +338,7 @@ mod tests {
             keep,
             outcome,
         };
-        let measured = |kl, bytes, speed| Outcome::Measured(example(kl, bytes, speed));
+        let measured = |kl, bytes, speed| Outcome::Measured(Box::new(example(kl, bytes, speed)));
         let why = "the pattern keeps half".to_owned();
         Comparison {
             pare: "0.1.0".to_owned(),
