@@ -9,7 +9,7 @@ use crate::candidates::Candidates;
 use crate::observe::{Needs, States};
 use crate::progress::Work;
 use crate::report::BlockRedundancy;
-use measures::Measures;
+use measures::RedundancyMeasures;
 use pare_methods::card::Grain;
 use pare_methods::score;
 use pare_model::model::Model;
@@ -55,7 +55,7 @@ pub fn inspect(model: &Model, calibration: &[Vec<u32>], work: Work<'_>) -> Resul
                 None => Ok(Vec::new()),
             }
         };
-        let measured: Measures = measures::measure(index, block, &fine, work)?;
+        let measured: RedundancyMeasures = measures::measure(index, block, &fine, work)?;
         found.push(BlockRedundancy {
             attention_influence: influence(Point::AttentionPart),
             ffn_influence: influence(Point::FfnPart),

@@ -15,7 +15,7 @@ use crate::recipe::Recipe;
 use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Sample};
 use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::{Named, Text, named};
-use crate::verify::{Measures, verify};
+use crate::verify::{MeasureOptions, verify};
 use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, family_note, write_directory};
 use crate::{Error, report};
 use beside::Beside;
@@ -193,7 +193,7 @@ pub fn prove(job: &Job<'_>, made: &Made, written: &Path, proof: &Proof<'_>, work
     let result = Bundle::open(&written.display().to_string(), work)?;
     let beside = Beside::make(job, made, written, work)?;
     let series = Series { tasks: proof.probes, seed: job.seed };
-    let measures = Measures {
+    let measures = MeasureOptions {
         texts: proof.verification,
         context: proof.context,
         probes: (proof.probes > 0).then_some((&bundle.tokenizer, series)),

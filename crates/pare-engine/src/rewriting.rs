@@ -67,14 +67,14 @@ struct OnText<'a> {
     windows: Vec<Vec<u32>>,
     work: Work<'a>,
     /// The residual stream behind the first blocks of the model that was observed last.
-    behind: Option<Behind>,
+    prefix: Option<PrefixCache>,
     /// Logits less their log-sum, `[T, V]` per window; made at the first question.
     reference: Option<Vec<Vec<f32>>>,
     failure: Option<Error>,
 }
 
 /// The residual stream of all sequences behind some blocks.
-struct Behind {
+struct PrefixCache {
     embedding: Arc<dyn Weight>,
     blocks: Vec<Block>,
     /// `[T, C]`.
@@ -84,7 +84,7 @@ struct Behind {
 impl<'a> OnText<'a> {
     fn new(original: &'a Model, Split { fit, select }: Split, work: Work<'a>) -> Self {
         let windows = cut(&select, original.architecture.vocab);
-        Self { original, sequences: fit, windows, work, behind: None, reference: None, failure: None }
+        Self { original, sequences: fit, windows, work, prefix: None, reference: None, failure: None }
     }
 
     /// Statistics of `model`. Blocks that the model before this one had too are not run again.
@@ -96,9 +96,9 @@ impl<'a> OnText<'a> {
             return observe(model, &self.sequences, needs, self.silent());
         }
         self.advance(model, passed)?;
-        let Some(behind) = &self.behind else { return observe(model, &self.sequences, needs, self.silent()) };
+        let Some(prefix) = &self.prefix else { return observe(model, &self.sequences, needs, self.silent()) };
         let rest = Model {
-            embedding: Arc::clone(&behind.x) as Arc<dyn Weight>,
+            embedding: Arc::clone(&prefix.x) as Arc<dyn Weight>,
             blocks: model.blocks[passed..].to_vec(),
             ..model.clone()
         };
@@ -114,9 +114,9 @@ impl<'a> OnText<'a> {
 
     /// Brings the stream behind the first `passed` blocks of `model`.
     fn advance(&mut self, model: &Model, passed: usize) -> Result<(), Error> {
-        let known = self.behind.take().filter(|behind| behind.starts(model, passed));
+        let known = self.prefix.take().filter(|prefix| prefix.starts(model, passed));
         let (done, x) = match known {
-            Some(behind) => (behind.blocks.len(), behind.x),
+            Some(prefix) => (prefix.blocks.len(), prefix.x),
             None => {
                 let tokens = self.sequences.concat();
                 let mut x = Matrix::zeros(tokens.len(), model.architecture.hidden);
@@ -126,8 +126,8 @@ impl<'a> OnText<'a> {
         };
         let part = Model { embedding: x, blocks: model.blocks[done..passed].to_vec(), ..model.clone() };
         let x = Arc::new(Dense(run(&part, &numbered(&self.sequences), self.work)?));
-        self.behind =
-            Some(Behind { embedding: Arc::clone(&model.embedding), blocks: model.blocks[..passed].to_vec(), x });
+        self.prefix =
+            Some(PrefixCache { embedding: Arc::clone(&model.embedding), blocks: model.blocks[..passed].to_vec(), x });
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Calibration for OnText<'_> {
     }
 }
 
-impl Behind {
+impl PrefixCache {
     /// Whether this is the stream of `model` behind at most `passed` of its blocks.
     fn starts(&self, model: &Model, passed: usize) -> bool {
         Arc::ptr_eq(&self.embedding, &model.embedding)

@@ -33,7 +33,7 @@ use pare_model::plan::{Edit, Plan};
 use pare_model::site::Projection;
 use pare_model::stats::Stats;
 use prepare::Prepared;
-use quotas::{Measured, Nothing, Scores};
+use quotas::{FeasibilityProbe, GroupQuotaLoss, Scores};
 use serde::{Deserialize, Serialize};
 
 /// How to shrink.
@@ -155,7 +155,7 @@ impl Prepared<'_> {
         if self.cuts.iter().all(|cut| cut.cut.grain == Grain::Weight) {
             return Ok(quotas);
         }
-        self.quotas(&self.flat_scores(), &mut Nothing)
+        self.quotas(&self.flat_scores(), &mut FeasibilityProbe)
     }
 
     /// Whether a choice is made by measuring: a part of the calibration text is for that alone.
@@ -187,8 +187,8 @@ impl Prepared<'_> {
             return Ok(Decided { plan: self.plan(model, &quotas, &stats, None, work)?, quotas: None });
         }
         let scores = self.scores(model, &stats, work)?;
-        let mut measured: Box<dyn Measured + '_> = match self.selects() {
-            false => Box::new(Nothing),
+        let mut measured: Box<dyn GroupQuotaLoss + '_> = match self.selects() {
+            false => Box::new(FeasibilityProbe),
             true => {
                 let texts = Texts { fit: request.calibration, select };
                 Box::new(Divergences::new(self, model, &scores, texts, request.bias_allowed, work)?)

@@ -7,7 +7,7 @@ mod written;
 
 pub use packaged::{ENCYCLOPEDIA, PACKAGED, Packaged, SPEECHES};
 pub use sources::{Found, Sources};
-pub use written::{Manner, Openings, SELF_WRITTEN};
+pub use written::{Openings, SELF_WRITTEN, WritingOptions};
 
 use crate::Error;
 use crate::bundle::Bundle;
@@ -84,13 +84,13 @@ impl Text {
     /// A model that has nothing else to say, the user stops it.
     pub fn self_written(
         model: &Model,
-        manner: Manner<'_>,
+        options: WritingOptions<'_>,
         amount: Amount,
         apart: &[&Self],
         work: Work<'_>,
     ) -> Result<Self, Error> {
         let Amount { sequences: wanted, length } = amount;
-        let (purpose, seed) = (manner.purpose.name(), manner.seed);
+        let (purpose, seed) = (options.purpose.name(), options.seed);
         let mut sequences: Vec<Vec<u32>> = Vec::new();
         let mut next = 0;
         for _ in 0..=REWRITINGS {
@@ -98,7 +98,7 @@ impl Text {
             if missing == 0 {
                 break;
             }
-            sequences.extend(written::windows(model, manner, next..next + missing, length, work)?);
+            sequences.extend(written::windows(model, options, next..next + missing, length, work)?);
             next += missing;
             sequences.retain(|sequence| !apart.iter().any(|other| other.shares_run(sequence)));
         }

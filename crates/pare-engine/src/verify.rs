@@ -29,7 +29,7 @@ pub struct Entry<'a> {
 
 /// What to measure with.
 #[derive(Clone, Copy)]
-pub struct Measures<'a> {
+pub struct MeasureOptions<'a> {
     /// Verification texts, one at least. Figures that name none are of the first.
     pub texts: &'a [Named],
     /// Window of the perplexity, in tokens.
@@ -46,7 +46,7 @@ pub struct Measures<'a> {
     pub text_as_packed: bool,
 }
 
-impl<'a> Measures<'a> {
+impl<'a> MeasureOptions<'a> {
     /// What texts alone say, of values as they are: no probes, no speed.
     pub fn of_text(texts: &'a [Named], context: usize) -> Self {
         Self { texts, context, stride: None, probes: None, speed: false, pack: PackAs::Exact, text_as_packed: false }
@@ -57,7 +57,7 @@ impl<'a> Measures<'a> {
 ///
 /// # Errors
 /// A text without a whole window; the user stops it.
-pub fn verify(entries: &[Entry<'_>], measures: &Measures<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
+pub fn verify(entries: &[Entry<'_>], measures: &MeasureOptions<'_>, work: Work<'_>) -> Result<Vec<Figures>, Error> {
     let answering: Vec<&Entry<'_>> = entries.iter().filter(|entry| !entry.speed_only).collect();
     let models: Vec<&Model> = answering.iter().map(|entry| entry.model).collect();
     let texts = cut(measures.texts, measures.context, measures.stride)?;

@@ -205,7 +205,7 @@ pub fn describe(before: &ModelConfig, model: &Model, dtype: Dtype, own_forms: bo
     if (0..config.blocks).any(|index| config.block(index) != shapes[index]) {
         config.uneven = Some(shapes);
     }
-    let other = match biases::homeless(&config, model) {
+    let other = match biases::bias_without_slot(&config, model) {
         Some(_) => config.to_llama(),
         None => as_mistral(&config),
     };
@@ -309,7 +309,7 @@ pub fn write_directory(
             "some parts of the model have a shortcut and some have none; expected all or none".into(),
         ));
     }
-    if let Some((block, projection)) = biases::homeless(&config, model) {
+    if let Some((block, projection)) = biases::bias_without_slot(&config, model) {
         return Err(Error::Refused(format!(
             "block {block}: {projection} has a bias, for which a config.json of {} has no place",
             config.family.model_type()

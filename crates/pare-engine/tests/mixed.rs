@@ -2,7 +2,7 @@
 
 use crate::tiny::{bits, bundle, logits, sequences, work};
 use pare_engine::bundle::Bundle;
-use pare_engine::export::mixed::{Losses, Manner, Types, Way, notes, quantise, range, types_of};
+use pare_engine::export::mixed::{Losses, QuantiseOptions, Types, Way, notes, quantise, range, types_of};
 use pare_engine::export::{Export, Target};
 use pare_engine::text::Text;
 use pare_format::write::NewFile;
@@ -42,7 +42,7 @@ fn rows_that_no_block_type_fits_become_f16_with_a_note() {
     assert!(notes(&small(tempfile::tempdir().unwrap().path())).is_empty());
     let losses = Losses::measure(&dense, &text(1), &text(3), work(&pool)).unwrap();
     let least = losses.choose(&dense, range, range.least).unwrap();
-    let chosen = quantise(source, &least.types, &Manner::default(), &text(1), work(&pool)).unwrap();
+    let chosen = quantise(source, &least.types, &QuantiseOptions::default(), &text(1), work(&pool)).unwrap();
     let path = folder.path().join("least.gguf");
     let file = NewFile::create(&path, false).unwrap();
     Export::as_stored(&chosen).unwrap().write(file, work(&pool)).unwrap();
@@ -71,7 +71,7 @@ fn mixed(bytes: u64, name: &str, folder: &Path, pool: &Pool) -> (Types, Vec<u8>,
     let range = range(&bundle).unwrap();
     let losses = Losses::measure(&bundle.model, &text(1), &text(3), work(pool)).unwrap();
     let choice = losses.choose(&bundle.model, range, bytes).unwrap();
-    let made = quantise(bundle, &choice.types, &Manner::default(), &text(1), work(pool)).unwrap();
+    let made = quantise(bundle, &choice.types, &QuantiseOptions::default(), &text(1), work(pool)).unwrap();
     let path = own.join("mixed.gguf");
     let written = Export::as_stored(&made).unwrap().write(NewFile::create(&path, false).unwrap(), work(pool)).unwrap();
     let file = std::fs::read(&path).unwrap();
@@ -130,7 +130,7 @@ fn chosen_codes_are_nearer_to_the_model_than_rounded_ones() {
         .unwrap()
         .write(NewFile::create(&plain_path, false).unwrap(), work(&pool))
         .unwrap();
-    let chosen = quantise(dense, &types, &Manner::default(), &text(1), work(&pool)).unwrap().model;
+    let chosen = quantise(dense, &types, &QuantiseOptions::default(), &text(1), work(&pool)).unwrap().model;
     let plain = read(&plain_path).model;
     let off = |other: &Model| -> f64 {
         let squares = text(2).sequences.into_iter().flat_map(|tokens| {
@@ -186,7 +186,7 @@ fn a_quantised_source_is_copied_where_it_fits_and_nothing_seems_free() {
             let bits = |way: &Way| way.row_type().bytes_per_block() * 256 / way.row_type().values_per_block();
             assert!(way == own || bits(way) < bits(own), "{} in the place of {}", way.name(), own.name());
         }
-        let made = quantise(source, &least.types, &Manner::default(), &text(1), work(&pool)).unwrap();
+        let made = quantise(source, &least.types, &QuantiseOptions::default(), &text(1), work(&pool)).unwrap();
         let path = folder.path().join("least.gguf");
         Export::as_stored(&made).unwrap().write(NewFile::create(&path, false).unwrap(), work(&pool)).unwrap();
         let measured = divergence(&model, &read(&path).model, &pool);
@@ -215,7 +215,7 @@ fn codes_are_not_chosen_again_for_a_matrix_that_is_in_its_type() {
     let other = types_of(&source, Target::Plain(BlockType::Q5_0)).unwrap();
     assert!(other.blocks.iter().flatten().all(|way| *way == Way::Encoded(BlockType::Q5_0)));
     let before = source.model.clone();
-    let after = quantise(source, &types, &Manner::default(), &text(1), work(&pool)).unwrap().model;
+    let after = quantise(source, &types, &QuantiseOptions::default(), &text(1), work(&pool)).unwrap().model;
     let tokens = sequences(1, 30, 90, 9).remove(0);
     assert_eq!(bits(&logits(&after, &tokens, &pool)), bits(&logits(&before, &tokens, &pool)));
 }

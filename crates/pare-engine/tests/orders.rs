@@ -10,7 +10,7 @@ use pare_engine::built_in;
 use pare_engine::evaluate::{Window, on_text};
 use pare_engine::recipe::Recipe;
 use pare_engine::shrink::{Request, Shrunk, shrink};
-use pare_engine::text::{Amount, Manner, Openings, Purpose, Text};
+use pare_engine::text::{Amount, Openings, Purpose, Text, WritingOptions};
 use pare_format::gguf::GgufModel;
 use pare_kernels::pool::{Pool, default_threads};
 use pare_model::load::from_gguf;
@@ -34,7 +34,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let pool = Pool::new(default_threads());
     let write = |sequences, purpose| {
         let amount = Amount { sequences, length: 256 };
-        let manner = Manner { openings: &Openings::plain(1), purpose, seed: 7 };
+        let manner = WritingOptions { openings: &Openings::plain(1), purpose, seed: 7 };
         Text::self_written(&model, manner, amount, &[], work(&pool)).unwrap()
     };
     let long = write(28, Purpose::Calibration);

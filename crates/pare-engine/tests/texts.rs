@@ -3,7 +3,7 @@
 use crate::tiny::{family, tokenizer_json, work};
 use pare_engine::bundle::Bundle;
 use pare_engine::fingerprint::fingerprint;
-use pare_engine::text::{Amount, Manner, OVERLAP, Openings, Purpose, Sources, Text, read_plain};
+use pare_engine::text::{Amount, OVERLAP, Openings, Purpose, Sources, Text, WritingOptions, read_plain};
 use pare_format::tokenizer::Tokenizer;
 use pare_kernels::pool::Pool;
 use std::fs;
@@ -45,7 +45,7 @@ fn self_written_text_depends_on_seed_and_purpose_but_not_on_threads() {
         let model = family("llama-tied");
         let write = |purpose, seed, threads| {
             let pool = Pool::new(threads);
-            let manner = Manner { openings: &Openings::plain(7), purpose, seed };
+            let manner = WritingOptions { openings: &Openings::plain(7), purpose, seed };
             Text::self_written(&model, manner, AMOUNT, &[], work(&pool)).unwrap().sequences
         };
         let one = write(Purpose::Calibration, 0, 1);
@@ -69,7 +69,7 @@ fn a_cached_text_is_read_back_and_a_broken_one_written_anew() {
     with_own_cache("texts::a_cached_text_is_read_back_and_a_broken_one_written_anew", |cache| {
         let (model, pool) = (family("qwen2"), Pool::new(1));
         let openings = Openings::plain(3);
-        let manner = Manner { openings: &openings, purpose: Purpose::Calibration, seed: 5 };
+        let manner = WritingOptions { openings: &openings, purpose: Purpose::Calibration, seed: 5 };
         let write = || Text::self_written(&model, manner, AMOUNT, &[], work(&pool)).unwrap();
         let first = write();
         let file = cached(cache).remove(0);
@@ -244,7 +244,7 @@ fn own_texts_of_any_two_seeds_do_not_overlap() {
         let amount = Amount { sequences: 6, length: 30 };
         let openings = Openings::plain(1);
         let write = |purpose, seed, apart: &[&Text]| {
-            let manner = Manner { openings: &openings, purpose, seed };
+            let manner = WritingOptions { openings: &openings, purpose, seed };
             Text::self_written(&model, manner, amount, apart, work(&pool)).unwrap()
         };
         let calibration = write(Purpose::Calibration, 0, &[]);
@@ -266,7 +266,7 @@ fn a_model_that_only_repeats_itself_is_refused_and_not_called_an_overlap() {
     with_own_cache("texts::a_model_that_only_repeats_itself_is_refused_and_not_called_an_overlap", |_| {
         let (bundle, pool) = (parrot(), Pool::new(1));
         // Its only sequence, token after token.
-        let manner = Manner { openings: &Openings::plain(1), purpose: Purpose::Verification, seed: 0 };
+        let manner = WritingOptions { openings: &Openings::plain(1), purpose: Purpose::Verification, seed: 0 };
         let amount = Amount { sequences: 2, length: 2 };
         let every: Vec<Vec<u32>> = (0..128).map(|token| vec![1, token]).collect();
         let all = Text { sequences: every, origin: "all".to_owned() };

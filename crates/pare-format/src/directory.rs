@@ -19,7 +19,7 @@ mod resolve;
 
 pub use beside::{MOST_TEMPLATES, TemplateFile, is_other_template};
 pub use checks::check_names;
-pub use forms::{DEPTH, Form, suffix_of};
+pub use forms::{DEPTH, StorageForm, suffix_of};
 
 use resolve::Roots;
 
@@ -203,7 +203,7 @@ impl ModelDirectory {
     }
 
     /// Fails unless the tensors are exactly those that `config.json` asks for; rotary tables and the copy of a tied head may be there.
-    /// A matrix may be there in the parts of one [`Form`] instead, when `config.json` says so.
+    /// A matrix may be there in the parts of one [`StorageForm`] instead, when `config.json` says so.
     ///
     /// # Errors
     /// `Names` with the first five missing or extra names and their number; as [`ModelDirectory::form`].

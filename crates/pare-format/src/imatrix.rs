@@ -57,7 +57,7 @@ pub struct Inputs {
 
 /// How an importance matrix is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ImatrixFormat {
     /// GGUF, as llama.cpp writes it since August 2025.
     Gguf,
     /// The binary form, which every version reads.
@@ -101,10 +101,10 @@ impl Imatrix {
     ///
     /// # Errors
     /// A name or a length that the form cannot hold.
-    pub fn to_bytes(&self, file: &Path, form: Form) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, file: &Path, form: ImatrixFormat) -> Result<Vec<u8>> {
         match form {
-            Form::Gguf => self.to_gguf(file),
-            Form::Binary => self.to_binary(file),
+            ImatrixFormat::Gguf => self.to_gguf(file),
+            ImatrixFormat::Binary => self.to_binary(file),
         }
     }
 

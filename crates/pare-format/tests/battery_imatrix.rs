@@ -4,7 +4,7 @@
 mod gguf_bytes;
 
 use gguf_bytes::{Bytes, number, strings, tensor, text};
-use pare_format::imatrix::{Form, Imatrix, Inputs};
+use pare_format::imatrix::{Imatrix, ImatrixFormat, Inputs};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn golden(name: &str) -> PathBuf {
 #[test]
 fn both_forms_say_what_another_hand_wrote() {
     let expected: Value = serde_json::from_slice(&std::fs::read(golden("tiny.json")).unwrap()).unwrap();
-    for (name, form) in [("tiny.gguf", Form::Gguf), ("tiny.dat", Form::Binary)] {
+    for (name, form) in [("tiny.gguf", ImatrixFormat::Gguf), ("tiny.dat", ImatrixFormat::Binary)] {
         let imatrix = Imatrix::open(golden(name)).unwrap();
         let names: Vec<&str> = imatrix.entries.keys().map(String::as_str).collect();
         assert_eq!(names, ["blk.0.attn_q.weight", "blk.0.ffn_down.weight", "blk.1.attn_output.weight"]);
@@ -31,21 +31,23 @@ fn both_forms_say_what_another_hand_wrote() {
         }
         assert_eq!(imatrix.chunks, 2);
         match form {
-            Form::Gguf => {
+            ImatrixFormat::Gguf => {
                 assert_eq!((imatrix.texts.join(" "), imatrix.chunk_tokens), ("speeches.txt näher.txt".into(), 48))
             }
-            Form::Binary => assert_eq!((imatrix.texts.join(" "), imatrix.chunk_tokens), ("näher.txt".into(), 0)),
+            ImatrixFormat::Binary => {
+                assert_eq!((imatrix.texts.join(" "), imatrix.chunk_tokens), ("näher.txt".into(), 0))
+            }
         }
         // There and back: the binary form byte by byte, GGUF value by value.
         let bytes = imatrix.to_bytes(Path::new(name), form).unwrap();
         assert_eq!(Imatrix::parse(Path::new(name), &bytes).unwrap(), imatrix, "{name}");
-        if form == Form::Binary {
+        if form == ImatrixFormat::Binary {
             assert_eq!(bytes, std::fs::read(golden(name)).unwrap());
         }
     }
     // From one form to the other the means stay.
     let gguf = Imatrix::open(golden("tiny.gguf")).unwrap();
-    let binary = gguf.to_bytes(Path::new("x.dat"), Form::Binary).unwrap();
+    let binary = gguf.to_bytes(Path::new("x.dat"), ImatrixFormat::Binary).unwrap();
     assert_eq!(Imatrix::parse(Path::new("x.dat"), &binary).unwrap(), Imatrix::open(golden("tiny.dat")).unwrap());
 }
 
@@ -60,9 +62,9 @@ fn an_entry_without_data_has_no_means() {
         let bytes = imatrix.to_bytes(Path::new("x"), form).unwrap();
         Imatrix::parse(Path::new("x"), &bytes).unwrap()
     };
-    assert_eq!(back(Form::Gguf), imatrix);
+    assert_eq!(back(ImatrixFormat::Gguf), imatrix);
     // The binary form has no place for it.
-    assert_eq!(back(Form::Binary).entries.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(back(ImatrixFormat::Binary).entries.keys().collect::<Vec<_>>(), ["b"]);
 }
 
 fn refuses(bytes: &[u8], parts: &[&str]) {

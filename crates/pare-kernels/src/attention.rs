@@ -20,12 +20,12 @@ const LONG: usize = 128;
 /// Memory for the scores of [`KvBlock::attend`]; grows when needed and is then reused.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    desks: Vec<Desk>,
+    scratches: Vec<ThreadScratch>,
 }
 
 /// What one thread works on.
 #[derive(Debug, Default)]
-struct Desk {
+struct ThreadScratch {
     queries: Vec<f32>,
     scores: Vec<f32>,
     out: Vec<f32>,
@@ -44,13 +44,13 @@ impl AttentionScratch {
                 memory.resize(length, 0.0);
             }
         };
-        if self.desks.len() < threads {
-            self.desks.resize_with(threads, Desk::default);
+        if self.scratches.len() < threads {
+            self.scratches.resize_with(threads, ThreadScratch::default);
         }
-        for desk in &mut self.desks[..threads] {
-            grow(&mut desk.queries, rows * d);
-            grow(&mut desk.out, rows * d);
-            grow(&mut desk.scores, rows * positions.next_multiple_of(PANEL));
+        for scratch in &mut self.scratches[..threads] {
+            grow(&mut scratch.queries, rows * d);
+            grow(&mut scratch.out, rows * d);
+            grow(&mut scratch.scores, rows * positions.next_multiple_of(PANEL));
         }
     }
 }
@@ -121,13 +121,13 @@ impl KvBlock {
         let strides = [width, width];
         if steps == 1 && pool.threads() > 1 && first + tokens >= LONG {
             let rows = Rows { isa, queries, strides, first, heads, scale };
-            return self.attend_shared(&rows, tokens, &mut scratch.desks[0], out, pool);
+            return self.attend_shared(&rows, tokens, &mut scratch.scratches[0], out, pool);
         }
-        let (desks, out) = (Shared::new(&mut scratch.desks), Shared::new(out));
+        let (scratches, out) = (Shared::new(&mut scratch.scratches), Shared::new(out));
         let next = AtomicUsize::new(0);
         pool.run(threads, &|part| {
-            // SAFETY: each part has a desk of its own.
-            let desk = unsafe { &mut desks.slice_mut(part, 1)[0] };
+            // SAFETY: each part has a scratch of its own.
+            let scratch = unsafe { &mut scratches.slice_mut(part, 1)[0] };
             loop {
                 let tile = next.fetch_add(1, Ordering::Relaxed);
                 if tile >= tiles {
@@ -136,7 +136,7 @@ impl KvBlock {
                 // Group by group, so that its keys and values stay in the cache; later tokens see more and go first.
                 let (group, token) = (tile / steps, (steps - 1 - tile % steps) * step);
                 let rows = Rows { isa, queries: &queries[group * each..], strides, first, heads, scale };
-                self.attend_tile(group, &rows, token..tokens.min(token + step), desk, &|at, row: &[f32]| {
+                self.attend_tile(group, &rows, token..tokens.min(token + step), scratch, &|at, row: &[f32]| {
                     // SAFETY: each tile writes the rows of its own tokens and group.
                     unsafe { out.slice_mut(group * each + at, row.len()) }.copy_from_slice(row);
                 });
@@ -173,7 +173,7 @@ impl KvBlock {
         let out = std::cell::RefCell::new(out);
         let rows = Rows { isa: Isa::detect(), queries, strides: [query_stride, out_stride], first, heads, scale };
         for token in (0..tokens).step_by(step) {
-            self.attend_tile(group, &rows, token..tokens.min(token + step), &mut scratch.desks[0], &|at, row| {
+            self.attend_tile(group, &rows, token..tokens.min(token + step), &mut scratch.scratches[0], &|at, row| {
                 out.borrow_mut()[at..at + row.len()].copy_from_slice(row);
             });
         }
@@ -185,12 +185,12 @@ impl KvBlock {
     }
 
     /// [`KvBlock::attend_on`] for so few tokens that each group is one tile: threads share positions, then rows, then dimensions.
-    fn attend_shared(&self, at: &Rows<'_>, tokens: usize, desk: &mut Desk, out: &mut [f32], pool: &Pool) {
+    fn attend_shared(&self, at: &Rows<'_>, tokens: usize, scratch: &mut ThreadScratch, out: &mut [f32], pool: &Pool) {
         let &Rows { isa, queries, strides: [width, _], first, heads, scale } = at;
         let (d, groups) = (self.head_dim(), self.groups());
         let each = heads * d;
         let (rows, high) = (tokens * heads, first + tokens);
-        let Desk { queries: gathered, scores, out: mixed } = desk;
+        let ThreadScratch { queries: gathered, scores, out: mixed } = scratch;
         for (at, row) in gathered.chunks_exact_mut(each).take(groups * tokens).enumerate() {
             let (group, token) = (at / tokens, at % tokens);
             row.copy_from_slice(&queries[token * width + group * each..][..each]);
@@ -233,7 +233,7 @@ impl KvBlock {
         group: usize,
         at: &Rows<'_>,
         tokens: std::ops::Range<usize>,
-        desk: &mut Desk,
+        scratch: &mut ThreadScratch,
         write: &dyn Fn(usize, &[f32]),
     ) {
         let (d, heads) = (self.head_dim(), at.heads);
@@ -241,18 +241,18 @@ impl KvBlock {
         let (low, high) = (at.first + tokens.start, at.first + tokens.end);
         let stride = high.next_multiple_of(PANEL);
         let seen = Seen { low, tokens: tokens.len(), heads, stride, far: false };
-        for (token, row) in tokens.clone().zip(desk.queries.chunks_exact_mut(heads * d)) {
+        for (token, row) in tokens.clone().zip(scratch.queries.chunks_exact_mut(heads * d)) {
             row.copy_from_slice(&at.queries[token * at.strides[0]..][..heads * d]);
         }
-        let (queries, scores) = (&desk.queries[..rows * d], &mut desk.scores[..rows * stride]);
-        // SAFETY: the scores are the desk's, borrowed for this call.
+        let (queries, scores) = (&scratch.queries[..rows * d], &mut scratch.scores[..rows * stride]);
+        // SAFETY: the scores are the thread's scratch's, borrowed for this call.
         unsafe { self.score(at.isa, group, queries, 0..high, &seen, Place { start: 0, to: &Shared::new(scores) }) };
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             scaled_softmax(&mut scores[..=seen.last(row)], at.scale);
         }
-        let out = &mut desk.out[..rows * d];
+        let out = &mut scratch.out[..rows * d];
         for dim in (0..d).step_by(PANEL) {
-            // SAFETY: the results are the desk's, borrowed for this call.
+            // SAFETY: the results are the thread's scratch's, borrowed for this call.
             unsafe { self.mix(at.isa, group, dim, scores, &seen, Place { start: 0, to: &Shared::new(out) }) };
         }
         for (token, row) in tokens.zip(out.chunks_exact(heads * d)) {

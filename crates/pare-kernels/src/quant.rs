@@ -16,7 +16,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod form;
+mod layout;
 mod pack;
 mod portable;
 
@@ -28,7 +28,7 @@ use crate::pool::Pool;
 use crate::product::{Input, Product, check_part, check_row};
 use crate::shared::Shared;
 use crate::tile::{PANEL, tiles};
-use form::Form;
+use layout::PanelLayout;
 
 /// Panel bytes that are worth a part of their own.
 const PART_BYTES: usize = 1 << 15;
@@ -45,7 +45,7 @@ const CACHED: usize = 1 << 18;
 #[derive(Debug)]
 pub struct QuantPanels {
     ty: BlockType,
-    form: Form,
+    layout: PanelLayout,
     out: usize,
     inn: usize,
     panel_bytes: usize,
@@ -89,8 +89,8 @@ impl QuantPanels {
         pool: &Pool,
     ) -> QuantPanels {
         assert!(inn.is_multiple_of(ty.values_per_block()), "{inn} inputs in blocks of {}", ty.values_per_block());
-        let form = Form::of(ty);
-        let panel_bytes = form.panel_bytes(inn / BLOCK);
+        let layout = PanelLayout::of(ty);
+        let panel_bytes = layout.panel_bytes(inn / BLOCK);
         let panels = out.div_ceil(PANEL);
         let length = panel_bytes.checked_mul(panels).expect("the panels fit the address space");
         let mut data = Aligned::<u8>::zeroed(length);
@@ -101,15 +101,15 @@ impl QuantPanels {
             for lane in 0..PANEL.min(out - panel * PANEL) {
                 let row = row(panel * PANEL + lane);
                 assert_eq!(row.len(), inn / ty.values_per_block() * ty.bytes_per_block(), "bytes of a row");
-                pack::lane(ty, form, row, lane, bytes);
+                pack::lane(ty, layout, row, lane, bytes);
             }
         });
-        QuantPanels { ty, form, out, inn, panel_bytes, data }
+        QuantPanels { ty, layout, out, inn, panel_bytes, data }
     }
 
     /// Bytes of a repacked matrix `[out, in]`, padding included.
     pub fn bytes_of(ty: BlockType, [out, inn]: [usize; 2]) -> u64 {
-        out.div_ceil(PANEL) as u64 * Form::of(ty).panel_bytes(inn / BLOCK) as u64
+        out.div_ceil(PANEL) as u64 * PanelLayout::of(ty).panel_bytes(inn / BLOCK) as u64
     }
 
     /// The blocks that were repacked.
@@ -145,7 +145,7 @@ impl Product for QuantPanels {
         check_row(self.shape(), o, row);
         let panel = &self.data[o / PANEL * self.panel_bytes..][..self.panel_bytes];
         for (b, values) in row.chunks_exact_mut(BLOCK).enumerate() {
-            form::decode(self.form, panel, b, o % PANEL, values);
+            layout::decode(self.layout, panel, b, o % PANEL, values);
         }
     }
 
@@ -166,7 +166,7 @@ impl Product for QuantPanels {
         let (x, blocks) = (input.int8(), self.inn / BLOCK);
         let rows = cut.min(input.rows() - first);
         // Several tiles of rows find a piece of the panel in the first cache; a single one reads it through.
-        let piece = if rows <= most_rows(isa) { blocks } else { self.form.piece(blocks, PIECE_BYTES) };
+        let piece = if rows <= most_rows(isa) { blocks } else { self.layout.piece(blocks, PIECE_BYTES) };
         let last = panels.min((group + 1) * together);
         let mut panel = group * together;
         while panel < last {
@@ -185,10 +185,10 @@ impl Product for QuantPanels {
                         stride: blocks,
                         blocks: piece.min(blocks - start),
                         rows,
-                        panel: bytes[self.form.panel_bytes(start)..].as_ptr(),
+                        panel: bytes[self.layout.panel_bytes(start)..].as_ptr(),
                         panels: several,
                         panel_stride: self.panel_bytes,
-                        offset: self.form.offset(),
+                        offset: self.layout.offset(),
                         y: y.window(row * self.out + panel * PANEL, rows, self.out, width),
                         y_stride: self.out,
                         width,
@@ -196,7 +196,7 @@ impl Product for QuantPanels {
                         far: row == first,
                     };
                     // SAFETY: the lengths were compared, and each part writes its own outputs.
-                    unsafe { multiply(isa, self.form, tile) };
+                    unsafe { multiply(isa, self.layout, tile) };
                 }
             }
             panel += several;
@@ -222,15 +222,15 @@ fn most_rows(isa: Isa) -> usize {
 
 /// # Safety
 /// Every element that the tile names is valid and, in `y`, not used by anyone else.
-unsafe fn multiply(isa: Isa, form: Form, tile: Tile) {
+unsafe fn multiply(isa: Isa, layout: PanelLayout, tile: Tile) {
     // SAFETY: the caller's promise is that of each kernel.
     unsafe {
         match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => avx512::multiply(form, tile),
+            Level::Avx512Vnni => avx512::multiply(layout, tile),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 | Level::Avx2 => avx2::multiply(form, tile),
-            _ => portable::multiply(form, tile),
+            Level::Avx512 | Level::Avx2 => avx2::multiply(layout, tile),
+            _ => portable::multiply(layout, tile),
         }
     }
 }

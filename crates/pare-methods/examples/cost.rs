@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints")]
 
 use pare_kernels::pool::Pool;
-use pare_methods::compensate::{self, Build, Lost};
+use pare_methods::compensate::{self, Build, RefitTask};
 use pare_methods::encode::{self, Task};
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
@@ -90,8 +90,8 @@ fn main() {
                 let Build::Matrix(build) = entry.build else { continue };
                 let repair = build(&Settings::default()).unwrap();
                 let start = busy();
-                let lost = Lost { site: SITE, before: &weight, after };
-                let info = repair.restore(&lost, &stats).unwrap().info;
+                let lost = RefitTask { site: SITE, before: &weight, after };
+                let info = repair.refit(&lost, &stats).unwrap().info;
                 let took = busy() - start;
                 let [before, after] = [info.error_before, info.error_after].map(|error| error.unwrap_or(f64::NAN));
                 println!("{out}x{width} {} after {what}: {took:.1} ms, {before:.4} -> {after:.4}", entry.card.name);

@@ -1,6 +1,6 @@
 //! What allocations share: the cost that may stay, and the way from wishes to whole units.
 
-use crate::allocate::{Measure, Row, check};
+use crate::allocate::{QuotaLoss, Row, check};
 use crate::check::not_finite;
 use crate::error::{MethodError, shown};
 use std::cmp::Ordering;
@@ -182,18 +182,18 @@ pub(crate) fn settle(rows: &[Row], quotas: &mut [usize], budget: Budget, worth: 
 
 /// A measure that is asked for the same quotas only once, and whose numbers are finite.
 pub(crate) struct Remembered<'a> {
-    measure: &'a mut dyn Measure,
+    measure: &'a mut dyn QuotaLoss,
     seen: BTreeMap<Vec<usize>, f64>,
 }
 
 impl<'a> Remembered<'a> {
     /// Remembers nothing yet.
-    pub(crate) fn new(measure: &'a mut dyn Measure) -> Self {
+    pub(crate) fn new(measure: &'a mut dyn QuotaLoss) -> Self {
         Self { measure, seen: BTreeMap::new() }
     }
 }
 
-impl Measure for Remembered<'_> {
+impl QuotaLoss for Remembered<'_> {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         if let Some(&seen) = self.seen.get(quotas) {
             return Ok(seen);
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_measure_is_asked_once() {
         struct Count(usize);
-        impl Measure for Count {
+        impl QuotaLoss for Count {
             fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
                 self.0 += 1;
                 Ok(if quotas == [0] { f64::NAN } else { self.0 as f64 })

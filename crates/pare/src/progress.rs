@@ -12,13 +12,13 @@ const STILL_HERE: Duration = Duration::from_secs(60);
 
 /// Shows stages as they pass.
 pub(crate) struct Stages {
-    manner: Manner,
+    display: Display,
     start: Instant,
     stage: Mutex<Option<Stage>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum Display {
     Nothing,
     Bars,
     Lines,
@@ -36,12 +36,12 @@ struct Stage {
 
 impl Stages {
     pub(crate) fn new(quiet: bool) -> Self {
-        let manner = match (quiet, std::io::stderr().is_terminal()) {
-            (true, _) => Manner::Nothing,
-            (false, true) => Manner::Bars,
-            (false, false) => Manner::Lines,
+        let display = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Display::Nothing,
+            (false, true) => Display::Bars,
+            (false, false) => Display::Lines,
         };
-        Self { manner, start: Instant::now(), stage: Mutex::new(None) }
+        Self { display, start: Instant::now(), stage: Mutex::new(None) }
     }
 
     /// Takes a bar that an error left away.
@@ -72,10 +72,10 @@ fn bar(name: &str, steps: u64) -> ProgressBar {
 
 impl Progress for Stages {
     fn begin(&self, stage: &str, steps: u64) {
-        if self.manner == Manner::Lines {
+        if self.display == Display::Lines {
             self.line(stage);
         }
-        let bar = (self.manner == Manner::Bars).then(|| bar(stage, steps));
+        let bar = (self.display == Display::Bars).then(|| bar(stage, steps));
         let stage = Stage { name: stage.to_owned(), steps, done: 0, told: Instant::now(), bar };
         self.with(|slot| *slot = Some(stage));
     }
@@ -88,7 +88,7 @@ impl Progress for Stages {
                 bar.set_message(note.to_owned());
                 bar.inc(steps);
             }
-            if self.manner == Manner::Lines && stage.told.elapsed() >= STILL_HERE {
+            if self.display == Display::Lines && stage.told.elapsed() >= STILL_HERE {
                 stage.told = Instant::now();
                 let percent = 100.0 * stage.done as f64 / stage.steps.max(1) as f64;
                 let note = if note.is_empty() { String::new() } else { format!(" ({note})") };

@@ -48,7 +48,7 @@ pub(super) enum Found {
     /// It was measured before.
     Outcome(Outcome),
     /// A file that is not what was written; why, with its path.
-    Spoilt(String),
+    Corrupt(String),
 }
 
 /// Refuses a folder that exists and is not that of a comparison.
@@ -129,12 +129,12 @@ impl Folder {
         match fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Found::Nothing,
             Ok(metadata) if metadata.len() > MAX_ENTRY_BYTES => {
-                return Found::Spoilt(format!("{}: {} bytes are too many", path.display(), metadata.len()));
+                return Found::Corrupt(format!("{}: {} bytes are too many", path.display(), metadata.len()));
             }
             _ => {}
         }
         let read = fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, key));
-        read.map_or_else(|why| Found::Spoilt(format!("{}: {why}", path.display())), Found::Outcome)
+        read.map_or_else(|why| Found::Corrupt(format!("{}: {why}", path.display())), Found::Outcome)
     }
 
     /// Keeps what was found; the file appears whole or not at all.
@@ -209,12 +209,12 @@ mod tests {
         let whole = fs::read(&file).unwrap();
         let mut seen = 0;
         for at in 0..whole.len() {
-            let mut spoilt = whole.clone();
-            spoilt[at] ^= 1;
-            fs::write(&file, &spoilt).unwrap();
+            let mut corrupt = whole.clone();
+            corrupt[at] ^= 1;
+            fs::write(&file, &corrupt).unwrap();
             match folder.load(&key(0.5)) {
                 Found::Outcome(read) => assert_eq!(read, outcome, "byte {at} of white space"),
-                Found::Spoilt(why) => {
+                Found::Corrupt(why) => {
                     assert!(why.contains("a-b-0.5"), "{why}");
                     seen += 1;
                 }
@@ -224,7 +224,7 @@ mod tests {
         assert!(seen > whole.len() / 2, "{seen} of {}", whole.len());
         for short in [0, 1, whole.len() / 2] {
             fs::write(&file, &whole[..short]).unwrap();
-            assert!(matches!(folder.load(&key(0.5)), Found::Spoilt(_)), "{short} bytes");
+            assert!(matches!(folder.load(&key(0.5)), Found::Corrupt(_)), "{short} bytes");
         }
     }
 

@@ -17,9 +17,9 @@ pub struct Comparison {
     /// The shares that were asked for, largest first.
     pub keeps: Vec<f64>,
     /// Figures of the model before, in plain numbers.
-    pub dense: Measured,
+    pub dense: ModelFigures,
     /// The files that the user gave, run as they are stored: the answers are by definition those of `dense`, bytes and speed are its own.
-    pub as_read: Measured,
+    pub as_read: ModelFigures,
     /// The models that the user has already, in the order given.
     pub models: Vec<ModelEntry>,
     /// Each recipe at each keep, recipe by recipe, keeps in the order of `keeps`.
@@ -50,7 +50,7 @@ pub struct ModelEntry {
     pub path: String,
     /// Its figures.
     #[serde(flatten)]
-    pub figures: Measured,
+    pub figures: ModelFigures,
 }
 
 /// One recipe at one keep.
@@ -76,7 +76,7 @@ pub struct Entry {
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Outcome {
     /// The artefact was written, read back and measured.
-    Measured(Box<Measured>),
+    Measured(Box<ModelFigures>),
     /// The recipe cannot keep this share of this model.
     NotApplicable {
         /// Why, in plain words.
@@ -91,7 +91,7 @@ pub enum Outcome {
 
 /// Figures of one artefact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct ModelFigures {
     /// Natural-log perplexity on the first of the held-out texts.
     #[serde(with = "number")]
     pub perplexity: f64,
@@ -178,7 +178,7 @@ impl Entry {
     }
 
     /// The figures, when there are any.
-    pub fn measured(&self) -> Option<&Measured> {
+    pub fn measured(&self) -> Option<&ModelFigures> {
         match &self.outcome {
             Outcome::Measured(measured) => Some(measured),
             _ => None,
@@ -194,7 +194,7 @@ impl Entry {
     }
 }
 
-impl Measured {
+impl ModelFigures {
     /// Tokens per second if the dense model decoded as fast as it did when it was measured itself: speeds of different moments compare
     /// only through the dense model that took turns with each.
     pub fn comparable_tok_s(&self, dense: &Self) -> Option<f64> {
@@ -253,9 +253,9 @@ pub(crate) mod tests {
     }
 
     /// Figures that a pared model could have.
-    pub(crate) fn measured(kl_mean: f64, bytes: u64, over_dense: f64) -> Measured {
+    pub(crate) fn measured(kl_mean: f64, bytes: u64, over_dense: f64) -> ModelFigures {
         let over_dense = Spread { min: over_dense * 0.9, median: over_dense, max: over_dense * 1.1 };
-        Measured {
+        ModelFigures {
             perplexity: 17.5,
             perplexity_ratio: 1.25,
             kl_mean,

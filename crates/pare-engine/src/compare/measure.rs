@@ -1,7 +1,7 @@
 //! Making one artefact, reading it back, and measuring it beside the dense model; measuring models that are there already.
 
 use super::cache::{Folder, Key};
-use super::entry::{Cost, Measured, OnOneText, Speed};
+use super::entry::{Cost, ModelFigures, OnOneText, Speed};
 use super::{GivenModel, Recipes, Request, in_blocks, storage};
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
@@ -34,7 +34,12 @@ pub(super) const ROUNDS: usize = 5;
 const NEAR: f64 = 0.03;
 
 /// The figures of the dense model, whose bytes are those of the model written plain; and of the model as it was read.
-pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Work<'_>) -> Result<[Measured; 2], Error> {
+pub(super) fn dense(
+    request: &Request<'_>,
+    folder: &Folder,
+    key: &Key,
+    work: Work<'_>,
+) -> Result<[ModelFigures; 2], Error> {
     let start = Instant::now();
     let model = &request.bundle.model;
     let peak_is_own = machine::forget_peak_memory();
@@ -65,7 +70,7 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
     let read = files.as_ref().map_or(model, |files| &files.model).packed(PackAs::Stored, work.pool);
     if files.is_some() {
         let on_texts = crate::verify::on_texts(&[model, &read], &windows, work)?;
-        as_read = Measured { kept: figures.kept, ..self::figures(request, &on_texts, 1, &read)? };
+        as_read = ModelFigures { kept: figures.kept, ..self::figures(request, &on_texts, 1, &read)? };
         (as_read.probes, as_read.cost) = (probes(request, &read, work)?, figures.cost);
     }
     (as_read.bytes, as_read.storage) =
@@ -76,7 +81,7 @@ pub(super) fn dense(request: &Request<'_>, folder: &Folder, key: &Key, work: Wor
 }
 
 /// The figures of a model that is there already, run as it is stored: quality, probes and speed are of one and the same arithmetic.
-pub(super) fn given(request: &Request<'_>, given: &GivenModel, work: Work<'_>) -> Result<Measured, Error> {
+pub(super) fn given(request: &Request<'_>, given: &GivenModel, work: Work<'_>) -> Result<ModelFigures, Error> {
     let start = Instant::now();
     let (dense, bundle) = (&request.bundle.model, &given.bundle);
     let packed = bundle.model.packed(PackAs::Stored, work.pool);
@@ -107,7 +112,7 @@ pub(super) fn pared(
     (recipes, recipe, keep): (&Recipes<'_>, &Recipe, f64),
     (folder, key): (&Folder, &Key),
     work: Work<'_>,
-) -> Result<Measured, Error> {
+) -> Result<ModelFigures, Error> {
     let start = Instant::now();
     let dense = &request.bundle.model;
     let peak_is_own = machine::forget_peak_memory();
@@ -238,7 +243,7 @@ fn figures(
     on_texts: &[Vec<TextFigures>],
     index: usize,
     model: &Model,
-) -> Result<Measured, Error> {
+) -> Result<ModelFigures, Error> {
     let empty = || Error::Text(format!("{}: no token to predict", named(request.verification)));
     let said = of_models(request.verification, on_texts).nth(index).unwrap_or_default();
     let nats = |value: Option<f64>| value.unwrap_or(f64::NAN);
@@ -251,7 +256,7 @@ fn figures(
     let (perplexity, perplexity_ratio, kl_mean) = (first.perplexity, first.perplexity_ratio, first.kl_mean);
     // Among numbers that are none the first is the most likely of both: that is no agreement.
     let agreement = of_first.top1_agreement.filter(|_| !kl_mean.is_nan());
-    Ok(Measured {
+    Ok(ModelFigures {
         perplexity,
         perplexity_ratio,
         kl_mean,

@@ -12,7 +12,7 @@ mod run;
 mod steps;
 
 pub use cache::check_folder;
-pub use entry::{Comparison, Cost, Entry, Fronts, Measured, ModelEntry, OnOneText, Outcome, Speed};
+pub use entry::{Comparison, Cost, Entry, Fronts, ModelEntry, ModelFigures, OnOneText, Outcome, Speed};
 pub use front::{Point, front};
 pub use models::{GivenModel, models};
 pub use run::run;
@@ -84,7 +84,7 @@ pub struct Done {
     /// Entries that an earlier run measured.
     pub found: usize,
     /// Kept files that were not what had been written; their entries were measured anew.
-    pub spoilt: Vec<String>,
+    pub corrupt: Vec<String>,
 }
 
 /// The recipes of these names or files, or all built-in ones when there are none; random and magnitude are always among them.

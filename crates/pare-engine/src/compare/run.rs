@@ -1,7 +1,7 @@
 //! The run: what is known is looked up, the rest is measured entry by entry and kept at once.
 
 use super::cache::{Folder, Found, Key, tokens};
-use super::entry::{Comparison, Entry, Fronts, Measured, ModelEntry, Outcome};
+use super::entry::{Comparison, Entry, Fronts, ModelEntry, ModelFigures, Outcome};
 use super::front::{Point, front};
 use super::steps::{Clock, Step};
 use super::{AS_READ, BASELINES, DENSE, Done, GivenModel, Recipes, Request, in_blocks, measure, storage};
@@ -31,10 +31,10 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
         clock: Clock::default(),
         computed: 0,
         found: 0,
-        spoilt: Vec::new(),
+        corrupt: Vec::new(),
     };
     let dense_key = run.key(None);
-    let given: Vec<(&GivenModel, Key, Option<Measured>)> =
+    let given: Vec<(&GivenModel, Key, Option<ModelFigures>)> =
         request.models.iter().map(|model| run.look_up_model(model)).collect();
     let mut planned = Vec::new();
     if let Some(recipes) = &request.recipes {
@@ -91,7 +91,7 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
         models,
         entries,
     };
-    Ok(Done { comparison, computed: run.computed, found: run.found, spoilt: run.spoilt })
+    Ok(Done { comparison, computed: run.computed, found: run.found, corrupt: run.corrupt })
 }
 
 /// One recipe at one keep, with what is known of it.
@@ -111,7 +111,7 @@ struct Run<'a> {
     clock: Clock,
     computed: usize,
     found: usize,
-    spoilt: Vec<String>,
+    corrupt: Vec<String>,
 }
 
 fn shared(request: &Request<'_>, threads: usize) -> Value {
@@ -147,15 +147,15 @@ impl<'a> Run<'a> {
         match self.folder.load(key) {
             Found::Nothing => None,
             Found::Outcome(outcome) => Some(outcome),
-            Found::Spoilt(why) => {
-                self.spoilt.push(why);
+            Found::Corrupt(why) => {
+                self.corrupt.push(why);
                 None
             }
         }
     }
 
     /// The dense model, and the model as it was read: one entry.
-    fn dense(&mut self, key: &Key, work: Work<'_>) -> Result<[Measured; 2], Error> {
+    fn dense(&mut self, key: &Key, work: Work<'_>) -> Result<[ModelFigures; 2], Error> {
         let mut made_from = self.shared.clone();
         made_from["as"] = json!(AS_READ);
         let key_of_read = Key::new(made_from, "as-read");
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
     }
 
     /// What an earlier run measured of a model that is there already.
-    fn look_up_model(&mut self, model: &'a GivenModel) -> (&'a GivenModel, Key, Option<Measured>) {
+    fn look_up_model(&mut self, model: &'a GivenModel) -> (&'a GivenModel, Key, Option<ModelFigures>) {
         let mut made_from = self.shared.clone();
         made_from["other"] = json!({ "model": fingerprint(&model.bundle.model), "bytes": model.bundle.bytes });
         // The same model under another name is the same entry.
@@ -193,12 +193,12 @@ impl<'a> Run<'a> {
         &mut self,
         model: &GivenModel,
         key: &Key,
-        as_read: &Measured,
+        as_read: &ModelFigures,
         work: Work<'_>,
-    ) -> Result<Measured, Error> {
+    ) -> Result<ModelFigures, Error> {
         let figures = match is_reference(self.request, model) {
             // One and the same model: it has the figures of the row above, and the bytes of its own files.
-            true => Measured { bytes: model.bundle.bytes, kept: None, ..as_read.clone() },
+            true => ModelFigures { bytes: model.bundle.bytes, kept: None, ..as_read.clone() },
             false => measure::given(self.request, model, work)?,
         };
         self.computed += 1;
@@ -294,12 +294,12 @@ fn reason(error: &Error) -> String {
     }
 }
 
-fn fronts([dense, as_read]: [&Measured; 2], models: &[ModelEntry], entries: &[Entry]) -> Fronts {
+fn fronts([dense, as_read]: [&ModelFigures; 2], models: &[ModelEntry], entries: &[Entry]) -> Fronts {
     let before = [(AS_READ.to_owned(), as_read), (DENSE.to_owned(), dense)];
     let given = models.iter().map(|model| (model.name.clone(), &model.figures));
     let pared = entries.iter().filter_map(|entry| Some((entry.name(), entry.measured()?)));
-    let measured: Vec<(String, &Measured)> = before.into_iter().chain(given).chain(pared).collect();
-    let names = |cost: &dyn Fn(&Measured) -> f64| -> Vec<String> {
+    let measured: Vec<(String, &ModelFigures)> = before.into_iter().chain(given).chain(pared).collect();
+    let names = |cost: &dyn Fn(&ModelFigures) -> f64| -> Vec<String> {
         let points: Vec<Point> =
             measured.iter().map(|(_, figures)| Point { cost: cost(figures), loss: figures.kl_mean }).collect();
         front(&points).into_iter().map(|index| measured[index].0.clone()).collect()
@@ -374,7 +374,7 @@ fn notes(request: &Request<'_>, models: &[ModelEntry], entries: &[Entry]) -> Vec
         notes.push("A model gave numbers that are not finite: its figures say so, and it is on no plot.".to_owned());
     }
     let restless =
-        |figures: &&Measured| figures.speed.is_some_and(|speed| speed.over_dense.max > BUSY * speed.over_dense.min);
+        |figures: &&ModelFigures| figures.speed.is_some_and(|speed| speed.over_dense.max > BUSY * speed.over_dense.min);
     let (restless, all) = (measured().filter(restless).count(), measured().count());
     if restless > 0 {
         notes.push(format!(
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_model_before_is_on_the_front_and_a_mask_of_its_bytes_is_not() {
-        let of = |name: &str, figures: Measured| Entry {
+        let of = |name: &str, figures: ModelFigures| Entry {
             recipe: name.to_owned(),
             about: String::new(),
             source: String::new(),

@@ -1,6 +1,6 @@
 //! Progress of a comparison: every stage says which entry it belongs to, and how long the rest will take.
 
-use super::Measured;
+use super::ModelFigures;
 use crate::progress::Progress;
 
 /// How many entries are to be measured, and how long the measured ones took.
@@ -16,13 +16,13 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Counts an entry that was measured now.
-    pub(super) fn measured(&mut self, figures: Option<&Measured>) {
+    pub(super) fn measured(&mut self, figures: Option<&ModelFigures>) {
         self.done += 1;
         self.seconds += seconds(figures);
     }
 
     /// Counts an entry of an earlier run.
-    pub(super) fn found(&mut self, figures: Option<&Measured>) {
+    pub(super) fn found(&mut self, figures: Option<&ModelFigures>) {
         self.before += 1;
         self.seconds_before += seconds(figures);
     }
@@ -38,7 +38,7 @@ impl Clock {
     }
 }
 
-fn seconds(figures: Option<&Measured>) -> f64 {
+fn seconds(figures: Option<&ModelFigures>) -> f64 {
     figures.map_or(0.0, |figures| figures.cost.seconds)
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    fn took(seconds: f64) -> Measured {
+    fn took(seconds: f64) -> ModelFigures {
         let mut figures = measured(0.1, 1, 1.0);
         figures.cost.seconds = seconds;
         figures

@@ -19,7 +19,7 @@ const COMPARED: usize = 512;
 
 /// What the measures say; shares are 0..=1. A part that is not there has zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Measures {
+pub(super) struct RedundancyMeasures {
     pub(super) effective_rank: f64,
     pub(super) nuclear_norm: f64,
     pub(super) head_correlation: f64,
@@ -56,10 +56,10 @@ pub(super) fn needs(index: usize, block: &Block) -> Needs {
 ///
 /// # Errors
 /// Numbers that are not finite; the user stops it.
-pub(super) fn measure(index: usize, block: &Block, stats: &Stats, work: Work<'_>) -> Result<Measures, Error> {
-    let one = |which: usize| -> Result<Measures, Error> {
+pub(super) fn measure(index: usize, block: &Block, stats: &Stats, work: Work<'_>) -> Result<RedundancyMeasures, Error> {
+    let one = |which: usize| -> Result<RedundancyMeasures, Error> {
         work.interrupt.check()?;
-        let mut found = Measures::default();
+        let mut found = RedundancyMeasures::default();
         match which {
             0 => found.mergeable_channels = merging(index, block)?,
             1 => (found.effective_rank, found.nuclear_norm) = directions(index, block, stats)?,
@@ -72,7 +72,7 @@ pub(super) fn measure(index: usize, block: &Block, stats: &Stats, work: Work<'_>
         Ok(found)
     };
     let parts = parallel::each(4, work.pool, &one)?;
-    Ok(Measures {
+    Ok(RedundancyMeasures {
         effective_rank: parts[1].effective_rank,
         nuclear_norm: parts[1].nuclear_norm,
         head_correlation: parts[2].head_correlation,

@@ -5,7 +5,7 @@ use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
 use super::{Figures, OnText, Role};
-use crate::compare::{AS_READ, Comparison, DENSE, Entry, Measured, ModelEntry, OnOneText, Outcome};
+use crate::compare::{AS_READ, Comparison, DENSE, Entry, ModelEntry, ModelFigures, OnOneText, Outcome};
 use askama::Template;
 
 #[derive(Template)]
@@ -101,9 +101,10 @@ fn recipes(comparison: &Comparison) -> Vec<(String, String, String)> {
 }
 
 /// Entries with figures of one share, the least divergence first.
-fn of_share(comparison: &Comparison, keep: f64) -> Vec<(&Entry, &Measured)> {
+fn of_share(comparison: &Comparison, keep: f64) -> Vec<(&Entry, &ModelFigures)> {
     let of_share = comparison.entries.iter().filter(|entry| entry.keep == keep);
-    let mut entries: Vec<(&Entry, &Measured)> = of_share.filter_map(|entry| Some((entry, entry.measured()?))).collect();
+    let mut entries: Vec<(&Entry, &ModelFigures)> =
+        of_share.filter_map(|entry| Some((entry, entry.measured()?))).collect();
     entries.sort_by(|a, b| a.1.kl_mean.total_cmp(&b.1.kl_mean));
     entries
 }
@@ -114,7 +115,7 @@ fn lead(comparison: &Comparison) -> String {
     let model = models.min_by(|a, b| a.figures.kl_mean.total_cmp(&b.figures.kl_mean));
     let model = model.map(|model| format!("{} (KL {})", model.name, significant(model.figures.kl_mean, 3)));
     let pared = comparison.keeps.iter().filter_map(|&keep| {
-        let smaller = |(_, figures): &(&Entry, &Measured)| figures.bytes < comparison.as_read.bytes;
+        let smaller = |(_, figures): &(&Entry, &ModelFigures)| figures.bytes < comparison.as_read.bytes;
         let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
         Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
     });
@@ -131,7 +132,7 @@ fn lead(comparison: &Comparison) -> String {
 }
 
 fn plots(comparison: &Comparison) -> Vec<Pane> {
-    let marks = |x: &dyn Fn(&Measured) -> f64| -> Vec<Mark> {
+    let marks = |x: &dyn Fn(&ModelFigures) -> f64| -> Vec<Mark> {
         let mark = |entry: &Entry| {
             let figures = entry.measured()?;
             let (label, baseline) = (entry.name(), entry.baseline);
@@ -151,14 +152,14 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
         given.chain(comparison.entries.iter().filter_map(mark)).chain(before).collect()
     };
     let dense = &comparison.dense;
-    let mega = |figures: &Measured| figures.bytes as f64 / 1e6;
+    let mega = |figures: &ModelFigures| figures.bytes as f64 / 1e6;
     let bytes = draw(&marks(&mega), Some(mega(dense)), Towards::Less, "MB").map(|plot| Pane {
         title: "Quality against bytes",
         about: "Mean divergence from the original against the bytes of the written weights. Lower left is better.",
         unbeaten: comparison.fronts.bytes.join(", "),
         plot,
     });
-    let rate = |figures: &Measured| figures.comparable_tok_s(dense).unwrap_or(f64::NAN);
+    let rate = |figures: &ModelFigures| figures.comparable_tok_s(dense).unwrap_or(f64::NAN);
     let own = dense.speed.map(|speed| speed.decode_tok_s);
     let speed = own.and_then(|own| draw(&marks(&rate), Some(own), Towards::More, "tokens/s")).map(|plot| Pane {
         title: "Quality against speed",
@@ -174,7 +175,7 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
 struct Line<'a> {
     label: &'a str,
     role: Role,
-    figures: &'a Measured,
+    figures: &'a ModelFigures,
 }
 
 /// The models that are there already, the least divergence first.
@@ -222,7 +223,7 @@ fn section(comparison: &Comparison, title: String, kind: &'static str, lines: &[
                    unit: &'static str,
                    better: Better,
                    show: fn(f64) -> String,
-                   value: &dyn Fn(&Measured) -> Option<f64>| {
+                   value: &dyn Fn(&ModelFigures) -> Option<f64>| {
         let measured = lines.iter().map(|line| value(line.figures));
         let values: Vec<Option<f64>> = std::iter::repeat_n(None, before).chain(measured).collect();
         if values.iter().all(Option::is_none) {
@@ -238,7 +239,7 @@ fn section(comparison: &Comparison, title: String, kind: &'static str, lines: &[
     add("Probes", "mean", Better::Higher, percent, &|own| own.mean_probe(false));
     add("Written", "mean", Better::Higher, percent, &|own| own.mean_probe(true));
     // What was not made here took nothing to make.
-    let made = |own: &Measured, value: Option<f64>| own.kept.and(value);
+    let made = |own: &ModelFigures, value: Option<f64>| own.kept.and(value);
     add("Making", "time", Better::Lower, duration, &|own| made(own, Some(own.cost.shrink_seconds)));
     add("Making", "memory", Better::Lower, megabytes, &|own| {
         made(own, own.cost.peak_memory_bytes.map(|bytes| bytes as f64))
@@ -252,7 +253,7 @@ fn section(comparison: &Comparison, title: String, kind: &'static str, lines: &[
     })
 }
 
-fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
+fn as_figures(label: &str, role: Role, measured: &ModelFigures) -> Figures {
     let pared = |value: f64| (!matches!(role, Role::Dense | Role::AsRead)).then_some(value);
     Figures {
         label: label.to_owned(),
@@ -272,7 +273,7 @@ fn as_figures(label: &str, role: Role, measured: &Measured) -> Figures {
     }
 }
 
-fn on_texts(role: Role, measured: &Measured) -> Vec<OnText> {
+fn on_texts(role: Role, measured: &ModelFigures) -> Vec<OnText> {
     let pared = |value: f64| (!matches!(role, Role::Dense | Role::AsRead)).then_some(value);
     let text = |text: &OnOneText| OnText {
         name: text.name.clone(),
@@ -289,7 +290,7 @@ fn on_texts(role: Role, measured: &Measured) -> Vec<OnText> {
 fn visible_comparison(comparison: &Comparison) -> Comparison {
     let Comparison { pare, model, keeps, dense, as_read, models, entries, fronts, conditions, notes } = comparison;
     let names = |names: &[String]| names.iter().map(|name| visible(name)).collect();
-    let figures = |measured: &Measured| Measured {
+    let figures = |measured: &ModelFigures| ModelFigures {
         storage: visible(&measured.storage),
         probes: measured.probes.iter().map(|(name, &share)| (visible(name), share)).collect(),
         texts: measured.texts.iter().map(|text| OnOneText { name: visible(&text.name), ..text.clone() }).collect(),
@@ -388,7 +389,7 @@ mod tests {
     }
 
     fn given(name: &str, kl: f64, bytes: u64) -> ModelEntry {
-        let figures = Measured { kept: None, ..example(kl, bytes, 1.5) };
+        let figures = ModelFigures { kept: None, ..example(kl, bytes, 1.5) };
         ModelEntry { name: name.to_owned(), path: format!("m/{name}"), figures }
     }
 
@@ -449,7 +450,7 @@ mod tests {
     #[test]
     fn without_speeds_there_is_one_plot_and_without_figures_none() {
         let mut comparison = comparison();
-        let drop_speed = |measured: &mut Measured| measured.speed = None;
+        let drop_speed = |measured: &mut ModelFigures| measured.speed = None;
         drop_speed(&mut comparison.dense);
         drop_speed(&mut comparison.as_read);
         for entry in &mut comparison.entries {

@@ -8,7 +8,7 @@ use crate::progress::Work;
 use crate::{Error, parallel};
 use pare_kernels::pool::Pool;
 use pare_methods::card::Grain;
-use pare_methods::compensate::{Lost, Restore};
+use pare_methods::compensate::{RefitMasked, RefitTask};
 use pare_methods::encode;
 use pare_model::block::Block;
 use pare_model::plan::{Edit, Plan};
@@ -41,8 +41,8 @@ impl Prepared<'_> {
     /// Whether a block can only be finished with the states that reach it.
     pub(super) fn needs_states(&self) -> bool {
         self.recipe.sequential
-            || self.cuts.iter().any(|cut| cut.columns.is_some() || cut.restore.is_some())
-            || self.encodes.iter().any(|encode| !encode.needs.is_empty() || encode.restore.is_some())
+            || self.cuts.iter().any(|cut| cut.columns.is_some() || cut.refit.is_some())
+            || self.encodes.iter().any(|encode| !encode.needs.is_empty() || encode.refit.is_some())
             || self.rounds_by_text()
     }
 
@@ -87,8 +87,8 @@ impl Prepared<'_> {
             }
             done.edits.push(edit);
         }
-        let restore = self.cuts.iter().find_map(|cut| cut.restore.as_ref());
-        if let Some(restore) = restore {
+        let refit = self.cuts.iter().find_map(|cut| cut.refit.as_ref());
+        if let Some(refit) = refit {
             let masked: Vec<(Projection, Linear)> = done
                 .edits
                 .iter()
@@ -97,7 +97,7 @@ impl Prepared<'_> {
                     _ => None,
                 })
                 .collect();
-            done.restore(index, &masked, restore, &stats, work)?;
+            done.refit(index, &masked, refit, &stats, work)?;
         }
         Ok(done)
     }
@@ -109,9 +109,9 @@ impl Prepared<'_> {
             if scored {
                 needs.extend(cut.score_needs(Some(index)));
             }
-            if let Some(restore) = &cut.restore {
+            if let Some(refit) = &cut.refit {
                 let sites = cut.candidates.iter().map(|group| group.site).filter(|site| site.block == index);
-                needs.extend(sites.flat_map(|site| restore.needs.iter().map(move |&stat| (site, stat))));
+                needs.extend(sites.flat_map(|site| refit.needs.iter().map(move |&stat| (site, stat))));
             }
         }
         needs
@@ -179,8 +179,8 @@ impl Prepared<'_> {
                 done.encoded.push(Encoded { projection: *projection, block: index, info: encoded.info });
                 done.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = encoded.weight;
             }
-            if let Some(restore) = &step.restore {
-                done.restore(index, &before, restore, &stats, observer.work)?;
+            if let Some(refit) = &step.refit {
+                done.refit(index, &before, refit, &stats, observer.work)?;
             }
         }
         Ok(())
@@ -234,11 +234,11 @@ fn side_by_side(
 
 impl Done {
     /// Brings projections that were masked or encoded nearer to what they were `before`; those that lost nothing are left alone.
-    fn restore(
+    fn refit(
         &mut self,
         index: usize,
         before: &[(Projection, Linear)],
-        restore: &Repairer<dyn Restore>,
+        refit: &Repairer<dyn RefitMasked>,
         stats: &Stats,
         work: Work<'_>,
     ) -> Result<(), Error> {
@@ -253,14 +253,14 @@ impl Done {
                 return Ok(None);
             }
             let site = Site::new(index, projection.input());
-            let restored = restore.method.restore(&Lost { site, before: &before, after: &after.weight }, stats)?;
-            Ok::<_, Error>(Some(restored))
+            let refitted = refit.method.refit(&RefitTask { site, before: &before, after: &after.weight }, stats)?;
+            Ok::<_, Error>(Some(refitted))
         };
-        let restored = parallel::each(before.len(), work.pool, &one)?;
-        for ((projection, _), restored) in before.iter().zip(restored) {
-            let Some(restored) = restored else { continue };
-            self.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = restored.weight;
-            self.repairs.push(Repair { projection: *projection, block: index, info: restored.info });
+        let refitted = parallel::each(before.len(), work.pool, &one)?;
+        for ((projection, _), refitted) in before.iter().zip(refitted) {
+            let Some(refitted) = refitted else { continue };
+            self.block.linear_mut(*projection).ok_or(Error::Recipe)?.weight = refitted.weight;
+            self.repairs.push(Repair { projection: *projection, block: index, info: refitted.info });
         }
         Ok(())
     }

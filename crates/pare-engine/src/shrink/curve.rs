@@ -2,7 +2,7 @@
 
 use super::measure::{Divergences, Texts};
 use super::prepare::Prepared;
-use super::quotas::Measured;
+use super::quotas::GroupQuotaLoss;
 use super::{Scores, all_weights};
 use crate::Error;
 use crate::observe::{Needs, observe};

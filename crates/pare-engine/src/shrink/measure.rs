@@ -2,7 +2,7 @@
 
 use super::block::{Decided, Done};
 use super::prepare::Prepared;
-use super::quotas::{Measured, Scores};
+use super::quotas::{GroupQuotaLoss, Scores};
 use crate::Error;
 use crate::observe::States;
 use crate::progress::Work;
@@ -133,7 +133,7 @@ impl<'a> Divergences<'a> {
     }
 }
 
-impl Measured for Divergences<'_> {
+impl GroupQuotaLoss for Divergences<'_> {
     fn divergence(&mut self, quotas: &[Vec<usize>]) -> Result<f64, Error> {
         self.work.interrupt.check()?;
         let mut choices: BTreeMap<usize, Choice> = BTreeMap::new();

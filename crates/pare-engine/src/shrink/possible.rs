@@ -1,10 +1,10 @@
 //! What cannot be is refused for the sizes of the model alone: before a text is written, and before the first block is touched.
 
 use super::prepare::{Prepared, PreparedCut, rewrite_keep};
-use super::quotas::Nothing;
+use super::quotas::FeasibilityProbe;
 use crate::Error;
 use crate::candidates::Candidates;
-use pare_methods::allocate::{Measure, Row};
+use pare_methods::allocate::{QuotaLoss, Row};
 use pare_methods::card::Grain;
 use pare_methods::error::MethodError;
 use pare_methods::select::Compare;
@@ -38,11 +38,11 @@ impl Prepared<'_> {
     /// Refuses shares that the floors of a cut do not allow.
     pub(super) fn check_shares(&self) -> Result<Vec<Vec<usize>>, Error> {
         for cut in self.cuts.iter().filter(|cut| cut.cut.grain == Grain::Weight) {
-            cut.try_few().map_err(|error| self.told_of_option(error))?;
+            cut.try_few().map_err(|error| self.as_cli_error(error))?;
         }
         match self.cuts.iter().any(|cut| cut.cut.grain == Grain::Weight) {
             true => Ok(Vec::new()),
-            false => self.quotas(&self.flat_scores(), &mut Nothing),
+            false => self.quotas(&self.flat_scores(), &mut FeasibilityProbe),
         }
     }
 
@@ -55,7 +55,7 @@ impl Prepared<'_> {
                 let refused = |error| self.refusal(&place, error);
                 for cut in self.cuts.iter().filter(|cut| cut.cut.grain == Grain::Weight) {
                     whole_groups(&place, cut.cut.compare, shape)?;
-                    cut.restore.as_ref().map_or(Ok(()), |repair| repair.method.fits(shape)).map_err(refused)?;
+                    cut.refit.as_ref().map_or(Ok(()), |repair| repair.method.fits(shape)).map_err(refused)?;
                 }
                 let Some(shape) = self.left_of(model, quotas, (index, projection), shape) else { continue };
                 for step in self.encodes.iter().filter(|step| step.serves(projection)) {
@@ -63,7 +63,7 @@ impl Prepared<'_> {
                         whole_groups(&place, step.step.compare, shape)?;
                     }
                     step.method.fits(shape, step.keep, step.step.compare).map_err(refused)?;
-                    step.restore.as_ref().map_or(Ok(()), |repair| repair.method.fits(shape)).map_err(refused)?;
+                    step.refit.as_ref().map_or(Ok(()), |repair| repair.method.fits(shape)).map_err(refused)?;
                 }
             }
         }
@@ -114,20 +114,17 @@ impl PreparedCut<'_> {
         };
         let rows: Vec<Row> = self.candidates.iter().map(row).collect();
         let keep = (self.keep + 2.0 / SAMPLE as f64).min(1.0);
-        match self.allocate.allocate(keep, &rows, &mut Convex) {
+        match self.allocate.allocate(keep, &rows, &mut FeasibilityProbe) {
             // Told with what was asked, not with what was tried.
             Err(MethodError::Params { key: "keep", .. }) => {
-                self.allocate.allocate(self.keep, &rows, &mut Convex).map(|_| ())
+                self.allocate.allocate(self.keep, &rows, &mut FeasibilityProbe).map(|_| ())
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Any convex loss will do to see whether a target can be met.
-struct Convex;
-
-impl Measure for Convex {
+impl QuotaLoss for FeasibilityProbe {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         Ok(1e6 - quotas.iter().map(|quota| (*quota as f64).sqrt()).sum::<f64>())
     }

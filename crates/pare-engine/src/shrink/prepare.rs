@@ -7,7 +7,7 @@ use crate::observe::Needs;
 use crate::recipe::{Cut, Encode, Recipe};
 use pare_methods::allocate::{self, Allocate};
 use pare_methods::card::Grain;
-use pare_methods::compensate::{self, Build, Compensate, Restore};
+use pare_methods::compensate::{self, Build, Compensate, RefitMasked};
 use pare_methods::encode::Task;
 use pare_methods::error::shown;
 use pare_methods::select::Compare;
@@ -35,7 +35,7 @@ pub(super) struct PreparedCut<'a> {
     /// For channels and groups.
     pub(super) columns: Option<Repairer<dyn Compensate>>,
     /// For weights.
-    pub(super) restore: Option<Repairer<dyn Restore>>,
+    pub(super) refit: Option<Repairer<dyn RefitMasked>>,
     pub(super) candidates: Vec<Candidates>,
     /// Share of the candidates that stays.
     pub(super) keep: f64,
@@ -67,7 +67,7 @@ pub(super) struct PreparedEncode<'a> {
     pub(super) step: &'a Encode,
     pub(super) method: Box<dyn encode::Encode>,
     pub(super) needs: &'static [Stat],
-    pub(super) restore: Option<Repairer<dyn Restore>>,
+    pub(super) refit: Option<Repairer<dyn RefitMasked>>,
     /// Share of each matrix that stays.
     pub(super) keep: f64,
 }
@@ -85,7 +85,7 @@ impl PreparedEncode<'_> {
     /// Statistics that it needs at the input of `projection`.
     pub(super) fn needs(&self, block: usize, projection: Projection) -> impl Iterator<Item = (Site, Stat)> {
         let site = Site::new(block, projection.input());
-        let repair = self.restore.as_ref().map_or(&[][..], |repair| repair.needs);
+        let repair = self.refit.as_ref().map_or(&[][..], |repair| repair.needs);
         self.needs.iter().chain(repair).map(move |&stat| (site, stat))
     }
 }
@@ -166,8 +166,8 @@ impl<'a> Prepared<'a> {
             if let Some(pattern) = method.pattern(step.compare) {
                 check_pattern(pattern, own, keep)?;
             }
-            let restore = restore(step.compensate.as_deref(), &step.compensate_with)?;
-            prepared.encodes.push(PreparedEncode { step, method, needs: entry.card.needs, restore, keep: own });
+            let refit = refit(step.compensate.as_deref(), &step.compensate_with)?;
+            prepared.encodes.push(PreparedEncode { step, method, needs: entry.card.needs, refit, keep: own });
         }
         Ok(prepared)
     }
@@ -205,8 +205,8 @@ fn prepare_cut<'a>(cut: &'a Cut, candidates: Vec<Candidates>, keep: f64, seed: u
         }
         _ => None,
     };
-    let restore = match cut.grain {
-        Grain::Weight => restore(cut.compensate.as_deref(), &cut.compensate_with)?,
+    let refit = match cut.grain {
+        Grain::Weight => refit(cut.compensate.as_deref(), &cut.compensate_with)?,
         _ => None,
     };
     Ok(PreparedCut {
@@ -216,14 +216,14 @@ fn prepare_cut<'a>(cut: &'a Cut, candidates: Vec<Candidates>, keep: f64, seed: u
         allocate: (allocate.build)(&cut.allocate_with, seed)?,
         measures: allocate.measures,
         columns,
-        restore,
+        refit,
         candidates,
         keep,
         multiple: cut.multiple,
     })
 }
 
-fn restore(name: Option<&str>, with: &Settings) -> Result<Option<Repairer<dyn Restore>>, Error> {
+fn refit(name: Option<&str>, with: &Settings) -> Result<Option<Repairer<dyn RefitMasked>>, Error> {
     let Some(name) = name else { return Ok(None) };
     let entry = compensate::find(name)?;
     let Build::Matrix(build) = entry.build else { return Err(Error::Recipe) };

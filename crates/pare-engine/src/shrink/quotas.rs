@@ -2,7 +2,7 @@
 
 use super::prepare::{Prepared, PreparedCut};
 use crate::Error;
-use pare_methods::allocate::{Measure, Row};
+use pare_methods::allocate::{QuotaLoss, Row};
 use pare_methods::error::MethodError;
 use pare_methods::select::keep_top;
 
@@ -11,7 +11,7 @@ pub(super) type Scores = Vec<Vec<f64>>;
 
 impl Prepared<'_> {
     /// The quota of every group of candidates of every cut, given their scores (anything of the right length where no score is looked at).
-    pub(super) fn quotas(&self, scores: &[Scores], measure: &mut dyn Measured) -> Result<Vec<Vec<usize>>, Error> {
+    pub(super) fn quotas(&self, scores: &[Scores], measure: &mut dyn GroupQuotaLoss) -> Result<Vec<Vec<usize>>, Error> {
         let mut quotas: Vec<Vec<usize>> = scores.iter().map(|groups| groups.iter().map(Vec::len).collect()).collect();
         let runs: Vec<Vec<usize>> = match self.recipe.joint {
             true => vec![(0..self.cuts.len()).collect()],
@@ -39,7 +39,7 @@ impl Prepared<'_> {
             if let Some(failure) = measured.failure {
                 return Err(failure);
             }
-            quotas = spread(&outcome.map_err(|error| self.told_of_option(error))?);
+            quotas = spread(&outcome.map_err(|error| self.as_cli_error(error))?);
             for &cut in &cuts {
                 let sizes: Vec<usize> = self.cuts[cut].candidates.iter().map(|group| group.units).collect();
                 quotas[cut] = round_to_multiple(&quotas[cut], &sizes, self.cuts[cut].multiple);
@@ -49,7 +49,7 @@ impl Prepared<'_> {
     }
 
     /// An allocation speaks of the share of its own units; the user knows the option that it came from.
-    pub(super) fn told_of_option(&self, error: MethodError) -> Error {
+    pub(super) fn as_cli_error(&self, error: MethodError) -> Error {
         match error {
             MethodError::Params { key: "keep", why } => {
                 Error::Keep { keep: self.asked, why: format!("of the units that can be cut, {why}") }
@@ -100,15 +100,15 @@ impl PreparedCut<'_> {
 }
 
 /// The divergence that quotas of all groups of all cuts cause.
-pub(super) trait Measured {
+pub(super) trait GroupQuotaLoss {
     /// In nats per token.
     fn divergence(&mut self, quotas: &[Vec<usize>]) -> Result<f64, Error>;
 }
 
 /// For checks before the work.
-pub(super) struct Nothing;
+pub(super) struct FeasibilityProbe;
 
-impl Measured for Nothing {
+impl GroupQuotaLoss for FeasibilityProbe {
     fn divergence(&mut self, quotas: &[Vec<usize>]) -> Result<f64, Error> {
         // Any convex loss will do to see whether a target can be met.
         let square = |quota: &usize| -(*quota as f64).sqrt();
@@ -119,11 +119,11 @@ impl Measured for Nothing {
 /// From quotas of the rows of one allocation to quotas of all groups. Keeps the engine's own error, which a method cannot hold.
 struct Rows<'a> {
     spread: &'a dyn Fn(&[usize]) -> Vec<Vec<usize>>,
-    measure: &'a mut dyn Measured,
+    measure: &'a mut dyn GroupQuotaLoss,
     failure: Option<Error>,
 }
 
-impl Measure for Rows<'_> {
+impl QuotaLoss for Rows<'_> {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         self.measure.divergence(&(self.spread)(quotas)).map_err(|error| {
             let why = error.to_string();

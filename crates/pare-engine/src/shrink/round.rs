@@ -10,7 +10,7 @@ use crate::observe::Needs;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_methods::card::Grain;
 use pare_methods::encode::{self, Encode as _, Gptq, Info, Task};
-use pare_methods::rounding::Effort;
+use pare_methods::rounding::RoundingOptions;
 use pare_methods::select::Compare;
 use pare_model::model::Model;
 use pare_model::plan::Edit;
@@ -100,8 +100,8 @@ impl<'a> Prepared<'a> {
             let (projection, site) = (rounding.projection, site(rounding));
             let linear = done.block.linear_mut(projection).ok_or(Error::Recipe)?;
             let info = if stats.get(site, Stat::Gram).is_some() && !rounding.zeros {
-                let effort = Effort { carry: true, rounds: 1 };
-                let method = Gptq { ty: rounding.ty, damping: DAMPING, largest_first: false, effort };
+                let options = RoundingOptions { carry: true, rounds: 1 };
+                let method = Gptq { ty: rounding.ty, damping: DAMPING, largest_first: false, options };
                 let weight = linear.to_matrix();
                 let task = Task { site, weight: &weight, keep: 1.0, compare: Compare::Row };
                 if shared.as_ref().is_none_or(|(of, _)| *of != site) {

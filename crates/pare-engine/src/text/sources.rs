@@ -1,6 +1,6 @@
 //! What is calibrated on and measured on when the user gives no file.
 
-use super::{Amount, ENCYCLOPEDIA, Manner, Named, Openings, Packaged, Purpose, SPEECHES, Text};
+use super::{Amount, ENCYCLOPEDIA, Named, Openings, Packaged, Purpose, SPEECHES, Text, WritingOptions};
 use crate::Error;
 use crate::bundle::Bundle;
 use crate::progress::Work;
@@ -118,9 +118,9 @@ impl Sources<'_> {
                 continue;
             }
             let openings = Openings::of(author);
-            let manner = Manner { openings: &openings, purpose, seed: self.seed };
+            let options = WritingOptions { openings: &openings, purpose, seed: self.seed };
             let amount = Amount { sequences, length: self.length };
-            let own = Text::self_written(&author.model, manner, amount, apart, work)?;
+            let own = Text::self_written(&author.model, options, amount, apart, work)?;
             if count > 1 {
                 let between = if all.origin.is_empty() { "" } else { "; " };
                 all.origin += &format!("{between}{} ({})", own.origin, author.name);

@@ -76,7 +76,7 @@ fn words(tokenizer: &Tokenizer) -> Vec<u32> {
 
 /// Which text is written.
 #[derive(Clone, Copy)]
-pub struct Manner<'a> {
+pub struct WritingOptions<'a> {
     /// How passages begin and end.
     pub openings: &'a Openings,
     /// What it is for: each purpose draws from its own seeds.
@@ -86,18 +86,18 @@ pub struct Manner<'a> {
 }
 
 /// The windows numbered `windows`, of `length` tokens each, written by `model` or read from the cache. A window depends on nothing but the
-/// model, the manner, the length and its number.
+/// model, the options, the length and its number.
 ///
 /// # Errors
 /// The user stops it.
 pub(super) fn windows(
     model: &Model,
-    manner: Manner<'_>,
+    options: WritingOptions<'_>,
     windows: Range<usize>,
     length: usize,
     work: Work<'_>,
 ) -> Result<Vec<Vec<u32>>, Error> {
-    let Manner { openings, purpose, seed } = manner;
+    let WritingOptions { openings, purpose, seed } = options;
     let amount = Amount { sequences: windows.len(), length };
     let from = if windows.start == 0 { String::new() } else { format!("{}+", windows.start) };
     // The 4 is for the arithmetic and the way of writing: a text written in another is another text.

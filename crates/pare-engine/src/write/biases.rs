@@ -95,7 +95,7 @@ fn place(projection: Projection) -> &'static str {
 }
 
 /// The projection of `model` whose bias the configuration `config` has no place for.
-pub(super) fn homeless(config: &ModelConfig, model: &Model) -> Option<(usize, Projection)> {
+pub(super) fn bias_without_slot(config: &ModelConfig, model: &Model) -> Option<(usize, Projection)> {
     let has_place = |projection| match projection {
         Projection::Q | Projection::K | Projection::V => config.attention_bias && config.family != Family::Mistral,
         Projection::O => config.output_bias() && config.family.may_have_output_bias(),

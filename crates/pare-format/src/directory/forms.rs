@@ -13,7 +13,7 @@ pub const DEPTH: usize = 4;
 
 /// How a weight is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub enum StorageForm {
     /// One tensor under its own name.
     Plain,
     /// `NAME.q4_k` and its like: rows of quantised blocks.
@@ -27,9 +27,9 @@ pub enum Form {
     /// `NAME.low_rank.a`, `.b`.
     LowRank,
     /// `NAME.sum.0`, `NAME.sum.1`, ...: the form of each.
-    Sum(Vec<Form>),
+    Sum(Vec<StorageForm>),
     /// `NAME.wrapped.left`, `.core`, `.right`: the form of the core.
-    Wrapped(Box<Form>),
+    Wrapped(Box<StorageForm>),
 }
 
 /// The block type whose suffix is `suffix`, as in `q4_k`.
@@ -65,17 +65,17 @@ impl ModelDirectory {
     ///
     /// # Errors
     /// `Found`, naming the tensor: there is none, more than one form, a part too few or one that no form has, nesting too deep.
-    pub fn form(&self, name: &str) -> Result<Form> {
+    pub fn form(&self, name: &str) -> Result<StorageForm> {
         if let Some(quantised) = &self.config.quantised {
             return self.quantised_form(name, quantised.packing);
         }
         if !self.config.own_forms {
-            return self.require(name).map(|_| Form::Plain);
+            return self.require(name).map(|_| StorageForm::Plain);
         }
         self.form_within(name, 0)
     }
 
-    fn form_within(&self, name: &str, depth: usize) -> Result<Form> {
+    fn form_within(&self, name: &str, depth: usize) -> Result<StorageForm> {
         let parts = self.parts(name);
         if let Some(nameless) = parts.iter().find(|part| first(part).is_empty()) {
             return Err(self.wrong(&format!("{name}.{nameless}"), "is of no form", &format!("one of {}", known())));
@@ -96,10 +96,10 @@ impl ModelDirectory {
         };
         let whole = |required: &[&str], optional: &[&str]| self.exactly(name, kind, &parts, required, optional);
         match kind {
-            "" => Ok(Form::Plain),
-            "2of4" => whole(&["positions", "values"], &["scales"]).map(|()| Form::TwoOfFour),
-            "rows8" => whole(&["offsets", "columns", "values"], &["scales"]).map(|()| Form::EightRows),
-            "low_rank" => whole(&["a", "b"], &[]).map(|()| Form::LowRank),
+            "" => Ok(StorageForm::Plain),
+            "2of4" => whole(&["positions", "values"], &["scales"]).map(|()| StorageForm::TwoOfFour),
+            "rows8" => whole(&["offsets", "columns", "values"], &["scales"]).map(|()| StorageForm::EightRows),
+            "low_rank" => whole(&["a", "b"], &[]).map(|()| StorageForm::LowRank),
             "sum" | "wrapped" if depth >= DEPTH => Err(self.wrong(
                 &format!("{name}.{kind}"),
                 &format!("is nested {} deep", depth + 1),
@@ -118,10 +118,10 @@ impl ModelDirectory {
                         ));
                     }
                 }
-                Ok(Form::Wrapped(Box::new(self.form_within(&format!("{name}.wrapped.core"), depth + 1)?)))
+                Ok(StorageForm::Wrapped(Box::new(self.form_within(&format!("{name}.wrapped.core"), depth + 1)?)))
             }
             suffix => match blocks(suffix) {
-                Some(ty) if parts == [suffix] => Ok(Form::Blocks(ty)),
+                Some(ty) if parts == [suffix] => Ok(StorageForm::Blocks(ty)),
                 Some(_) => {
                     let extra = parts.iter().find(|part| **part != suffix).unwrap_or(&suffix);
                     Err(self.wrong(
@@ -138,7 +138,7 @@ impl ModelDirectory {
         }
     }
 
-    fn sum(&self, name: &str, parts: &[&str], depth: usize) -> Result<Form> {
+    fn sum(&self, name: &str, parts: &[&str], depth: usize) -> Result<StorageForm> {
         let terms: BTreeSet<&str> = parts.iter().map(|part| first(rest(part))).collect();
         // As many names as terms, each of its own number below that: none is missing.
         for term in &terms {
@@ -150,7 +150,7 @@ impl ModelDirectory {
             }
         }
         let forms = (0..terms.len()).map(|term| self.form_within(&format!("{name}.sum.{term}"), depth + 1));
-        forms.collect::<Result<_>>().map(Form::Sum)
+        forms.collect::<Result<_>>().map(StorageForm::Sum)
     }
 
     /// What follows `name.` in the names of all tensors.

@@ -1,6 +1,6 @@
 //! Which tensors of a directory that another tool quantised make which weight.
 
-use super::{Form, ModelDirectory};
+use super::{ModelDirectory, StorageForm};
 use crate::config::Packing;
 use crate::error::Result;
 
@@ -28,7 +28,7 @@ impl ModelDirectory {
     ///
     /// # Errors
     /// `Found`, naming the tensor: none of its parts is there, one too few, or one beside a plain weight.
-    pub(super) fn quantised_form(&self, name: &str, packing: Packing) -> Result<Form> {
+    pub(super) fn quantised_form(&self, name: &str, packing: Packing) -> Result<StorageForm> {
         let module = name.strip_suffix("weight").unwrap_or(name);
         let (required, optional) = packing.parts();
         let there = |part: &&&str| self.info(&format!("{module}{part}")).is_some();
@@ -36,7 +36,7 @@ impl ModelDirectory {
         let plain = self.info(name);
         let is_float = plain.is_some_and(|(_, info)| info.dtype.is_float() && info.dtype.bits() > 8);
         match (found.as_slice(), plain) {
-            ([] | ["weight"], Some(_)) if is_float => return Ok(Form::Plain),
+            ([] | ["weight"], Some(_)) if is_float => return Ok(StorageForm::Plain),
             (parts, Some(_)) if is_float => {
                 let part = parts.iter().find(|part| **part != "weight").unwrap_or(&"weight");
                 let expected = "parts of a quantised matrix, or the matrix, not both";
@@ -56,6 +56,6 @@ impl ModelDirectory {
             let found = format!("has {scales} tensors of scales");
             return Err(self.wrong(name, &found, "weight_scale or weight_scale_inv beside it"));
         }
-        Ok(Form::Quantised(packing))
+        Ok(StorageForm::Quantised(packing))
     }
 }

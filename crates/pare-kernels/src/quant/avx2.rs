@@ -1,6 +1,6 @@
 //! The microkernel for 8 lanes: a panel is four registers, taken one after the other.
 
-use super::form::{self, Form, for_form};
+use super::layout::{self, PanelLayout, for_layout};
 use super::{BLOCK, PANEL, Tile};
 use std::arch::x86_64::*;
 
@@ -9,12 +9,12 @@ const AHEAD: usize = 1024;
 
 /// # Safety
 /// The machine has the features; every element that the tile names is valid and, in `y`, not used by anyone else.
-pub(super) unsafe fn multiply(form: Form, tile: Tile) {
+pub(super) unsafe fn multiply(layout: PanelLayout, tile: Tile) {
     // SAFETY: the caller's promise is that of the kernel.
     unsafe {
         match tile.rows {
-            1 => for_form!(form, kernel::<1>(tile)),
-            2 => for_form!(form, kernel::<2>(tile)),
+            1 => for_layout!(layout, kernel::<1>(tile)),
+            2 => for_layout!(layout, kernel::<2>(tile)),
             rows => unreachable!("{rows} rows"),
         }
     }
@@ -23,7 +23,7 @@ pub(super) unsafe fn multiply(form: Form, tile: Tile) {
 /// # Safety
 /// As [`multiply`], with `MR` rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
+unsafe fn kernel<const LAYOUT: u8, const MR: usize>(tile: Tile) {
     let mut acc = [[_mm256_setzero_ps(); 4]; MR];
     let row = |r: usize| {
         // SAFETY: the row's first `width` values, which nobody else uses.
@@ -38,22 +38,22 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
         }
     }
     let (mut at, mut head) = (tile.panel, tile.panel);
-    let passes = if FORM == form::HALVES { 2 } else { 1 };
+    let passes = if LAYOUT == layout::HALVES { 2 } else { 1 };
     for b in 0..tile.blocks {
-        if form::head_bytes(FORM) > 0 && b.is_multiple_of(8) {
+        if layout::head_bytes(LAYOUT) > 0 && b.is_multiple_of(8) {
             head = at;
-            at = at.wrapping_add(form::head_bytes(FORM));
+            at = at.wrapping_add(layout::head_bytes(LAYOUT));
         }
-        for line in (0..form::scale_bytes(FORM) + form::code_bytes(FORM)).step_by(64) {
+        for line in (0..layout::scale_bytes(LAYOUT) + layout::code_bytes(LAYOUT)).step_by(64) {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
         }
-        let codes = at.wrapping_add(form::scale_bytes(FORM));
+        let codes = at.wrapping_add(layout::scale_bytes(LAYOUT));
         for pass in 0..passes {
             for quarter in 0..4 {
                 // SAFETY: the codes and scales of 8 outputs in block `b`, and its inputs.
                 let (dots, (d, m)) = unsafe {
                     let from = codes.wrapping_add(quarter * 32);
-                    (dots::<FORM, MR>(&tile, b, from, pass), scales::<FORM>(at, head, pass, quarter))
+                    (dots::<LAYOUT, MR>(&tile, b, from, pass), scales::<LAYOUT>(at, head, pass, quarter))
                 };
                 for (r, (acc, dots)) in acc.iter_mut().zip(dots).enumerate() {
                     // SAFETY: block `b` of row `r`.
@@ -63,14 +63,14 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
                     };
                     let d = _mm256_mul_ps(d, _mm256_set1_ps(scale));
                     acc[quarter] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), d, acc[quarter]);
-                    if form::has_minimum(FORM) {
+                    if layout::has_minimum(LAYOUT) {
                         let s = _mm256_set1_ps(scale * (sums[0] + sums[1]) as f32);
                         acc[quarter] = _mm256_fmadd_ps(m, s, acc[quarter]);
                     }
                 }
             }
         }
-        at = codes.wrapping_add(form::code_bytes(FORM));
+        at = codes.wrapping_add(layout::code_bytes(LAYOUT));
     }
     for (r, acc) in acc.iter().enumerate() {
         let mut values = [0.0f32; PANEL];
@@ -88,7 +88,12 @@ unsafe fn kernel<const FORM: u8, const MR: usize>(tile: Tile) {
 /// The codes and the inputs are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *const u8, pass: usize) -> [__m256i; MR] {
+unsafe fn dots<const LAYOUT: u8, const MR: usize>(
+    tile: &Tile,
+    b: usize,
+    from: *const u8,
+    pass: usize,
+) -> [__m256i; MR] {
     let (low, ones) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi16(1));
     let mut dots = [_mm256_setzero_si256(); MR];
     // SAFETY: the caller's promise.
@@ -98,7 +103,7 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
     };
     // SAFETY: the caller's promise.
     let load = |group: usize| unsafe { _mm256_loadu_si256(from.add(group * 4 * PANEL).cast()) };
-    if form::four_bits(FORM) {
+    if layout::four_bits(LAYOUT) {
         // 8 products of two codes below 16 fit 16 bits.
         let mut sums = [_mm256_setzero_si256(); MR];
         for group in 0..4 {
@@ -113,10 +118,10 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
             *dots = _mm256_madd_epi16(sums, ones);
         }
     } else {
-        let groups = if FORM == form::HALVES { pass * 4..pass * 4 + 4 } else { 0..8 };
+        let groups = if LAYOUT == layout::HALVES { pass * 4..pass * 4 + 4 } else { 0..8 };
         for group in groups {
             let w = load(group);
-            if FORM == form::SIGNED {
+            if LAYOUT == layout::SIGNED {
                 // Two products of 128 and 127 just fit 16 bits: the sign moves from the weight to the input.
                 let w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
                 let size = _mm256_abs_epi8(w);
@@ -132,11 +137,11 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
             }
         }
     }
-    if FORM != form::SIGNED && !form::has_minimum(FORM) {
+    if LAYOUT != layout::SIGNED && !layout::has_minimum(LAYOUT) {
         for (r, dots) in dots.iter_mut().enumerate() {
             // SAFETY: block `b` of row `r`.
             let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
-            let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
+            let sum = if LAYOUT == layout::HALVES { sums[pass] } else { sums[0] + sums[1] };
             *dots = _mm256_sub_epi32(*dots, _mm256_set1_epi32(tile.offset * sum));
         }
     }
@@ -149,20 +154,20 @@ unsafe fn dots<const FORM: u8, const MR: usize>(tile: &Tile, b: usize, from: *co
 /// They are readable at `at`, super scales at `head`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn scales<const FORM: u8>(at: *const u8, head: *const u8, pass: usize, quarter: usize) -> (__m256, __m256) {
+unsafe fn scales<const LAYOUT: u8>(at: *const u8, head: *const u8, pass: usize, quarter: usize) -> (__m256, __m256) {
     let none = _mm256_setzero_ps();
     // SAFETY: the caller's promise.
     unsafe {
         let halves = |at: *const u8| _mm256_cvtph_ps(_mm_loadu_si128(at.add(quarter * 16).cast()));
         let small = |at: *const u8| _mm_loadl_epi64(at.add(quarter * 8).cast());
-        if form::is_super(FORM) {
+        if layout::is_super(LAYOUT) {
             let number = |at: *const u8| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(small(at)));
             let m = _mm256_mul_ps(halves(head.add(2 * PANEL)), number(at.add(PANEL)));
             (_mm256_mul_ps(halves(head), number(at)), _mm256_sub_ps(none, m))
-        } else if FORM == form::HALVES {
+        } else if LAYOUT == layout::HALVES {
             let number = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(small(at.add(pass * PANEL))));
             (_mm256_mul_ps(halves(head), number), none)
-        } else if form::has_minimum(FORM) {
+        } else if layout::has_minimum(LAYOUT) {
             (halves(at), halves(at.add(2 * PANEL)))
         } else {
             (halves(at), none)

@@ -1,6 +1,6 @@
 //! The microkernel for 16 lanes with products of 8-bit integers: a panel is two registers.
 
-use super::form::{self, Form, for_form};
+use super::layout::{self, PanelLayout, for_layout};
 use super::{BLOCK, PANEL, Tile};
 use std::arch::x86_64::*;
 
@@ -9,17 +9,17 @@ const AHEAD: usize = 2048;
 
 /// # Safety
 /// The machine has the features; every element that the tile names is valid and, in `y`, not used by anyone else.
-pub(super) unsafe fn multiply(form: Form, tile: Tile) {
+pub(super) unsafe fn multiply(layout: PanelLayout, tile: Tile) {
     // SAFETY: the caller's promise is that of the kernel.
     unsafe {
         match (tile.rows, tile.panels) {
-            (1, 4) => for_form!(form, kernel::<1, 4>(tile)),
-            (1, 1) => for_form!(form, kernel::<1, 1>(tile)),
-            (2, 1) => for_form!(form, kernel::<2, 1>(tile)),
-            (3, 1) => for_form!(form, kernel::<3, 1>(tile)),
-            (4, 1) => for_form!(form, kernel::<4, 1>(tile)),
-            (5, 1) => for_form!(form, kernel::<5, 1>(tile)),
-            (6, 1) => for_form!(form, kernel::<6, 1>(tile)),
+            (1, 4) => for_layout!(layout, kernel::<1, 4>(tile)),
+            (1, 1) => for_layout!(layout, kernel::<1, 1>(tile)),
+            (2, 1) => for_layout!(layout, kernel::<2, 1>(tile)),
+            (3, 1) => for_layout!(layout, kernel::<3, 1>(tile)),
+            (4, 1) => for_layout!(layout, kernel::<4, 1>(tile)),
+            (5, 1) => for_layout!(layout, kernel::<5, 1>(tile)),
+            (6, 1) => for_layout!(layout, kernel::<6, 1>(tile)),
             (rows, panels) => unreachable!("{rows} rows times {panels} panels"),
         }
     }
@@ -29,7 +29,7 @@ pub(super) unsafe fn multiply(form: Form, tile: Tile) {
 /// As [`multiply`], with `MR` rows and `NP` panels.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,fma,f16c")]
 #[allow(clippy::needless_range_loop)]
-unsafe fn kernel<const FORM: u8, const MR: usize, const NP: usize>(tile: Tile) {
+unsafe fn kernel<const LAYOUT: u8, const MR: usize, const NP: usize>(tile: Tile) {
     let mut masks = [[0 as __mmask16; 2]; NP];
     for (chunk, mask) in masks.as_flattened_mut().iter_mut().enumerate() {
         *mask = ((1u32 << tile.width.saturating_sub(chunk * 16).min(16)) - 1) as __mmask16;
@@ -44,36 +44,36 @@ unsafe fn kernel<const FORM: u8, const MR: usize, const NP: usize>(tile: Tile) {
     }
     let low = _mm512_set1_epi8(0x0f);
     for b in 0..tile.blocks {
-        let (start, head) = form::block_start(FORM, b);
+        let (start, head) = layout::block_start(LAYOUT, b);
         for p in 0..NP {
             let panel = tile.panel.wrapping_add(p * tile.panel_stride);
             let (at, head) = (panel.wrapping_add(start), panel.wrapping_add(head));
             if tile.far {
-                for line in (0..form::scale_bytes(FORM) + form::code_bytes(FORM)).step_by(64) {
+                for line in (0..layout::scale_bytes(LAYOUT) + layout::code_bytes(LAYOUT)).step_by(64) {
                     _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
                 }
             }
-            let codes = at.wrapping_add(form::scale_bytes(FORM));
+            let codes = at.wrapping_add(layout::scale_bytes(LAYOUT));
             // Halves are two sums of 16 inputs, everything else is one of 32.
-            for pass in 0..if FORM == form::HALVES { 2 } else { 1 } {
+            for pass in 0..if LAYOUT == layout::HALVES { 2 } else { 1 } {
                 // SAFETY: the scales of the block.
-                let (d, m) = unsafe { scales::<FORM>(at, head, pass) };
+                let (d, m) = unsafe { scales::<LAYOUT>(at, head, pass) };
                 let mut dots = [[_mm512_setzero_si512(); 2]; MR];
                 for (r, dots) in dots.iter_mut().enumerate() {
                     // SAFETY: block `b` of row `r`.
                     let sums = unsafe { *tile.sums.add(r * tile.stride + b) };
-                    let sum = if FORM == form::HALVES { sums[pass] } else { sums[0] + sums[1] };
-                    if !form::has_minimum(FORM) {
+                    let sum = if LAYOUT == layout::HALVES { sums[pass] } else { sums[0] + sums[1] };
+                    if !layout::has_minimum(LAYOUT) {
                         *dots = [_mm512_set1_epi32(-tile.offset * sum); 2];
                     }
                 }
-                let steps = if FORM == form::HALVES || form::four_bits(FORM) { 4 } else { 8 };
+                let steps = if LAYOUT == layout::HALVES || layout::four_bits(LAYOUT) { 4 } else { 8 };
                 for step in 0..steps {
                     let group = pass * 4 + step;
                     let from = codes.wrapping_add(group * 4 * PANEL);
                     // SAFETY: the codes of these 4 inputs (and those 16 further on).
                     let w = unsafe { [0, 64].map(|half| _mm512_loadu_si512(from.wrapping_add(half).cast())) };
-                    if form::four_bits(FORM) {
+                    if layout::four_bits(LAYOUT) {
                         let upper = w.map(|w| _mm512_and_si512(_mm512_srli_epi16::<4>(w), low));
                         let lower = w.map(|w| _mm512_and_si512(w, low));
                         for (r, dots) in dots.iter_mut().enumerate() {
@@ -104,7 +104,7 @@ unsafe fn kernel<const FORM: u8, const MR: usize, const NP: usize>(tile: Tile) {
                         acc[half] =
                             _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[half]), _mm512_mul_ps(d[half], s), acc[half]);
                     }
-                    if form::has_minimum(FORM) {
+                    if layout::has_minimum(LAYOUT) {
                         let s = _mm512_set1_ps(scale * (sums[0] + sums[1]) as f32);
                         for half in 0..2 {
                             acc[half] = _mm512_fmadd_ps(m[half], s, acc[half]);
@@ -139,12 +139,12 @@ unsafe fn four(tile: &Tile, r: usize, b: usize, group: usize) -> __m512i {
 /// They are readable at `at`, super scales at `head`.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,fma,f16c")]
 #[inline]
-unsafe fn scales<const FORM: u8>(at: *const u8, head: *const u8, pass: usize) -> ([__m512; 2], [__m512; 2]) {
+unsafe fn scales<const LAYOUT: u8>(at: *const u8, head: *const u8, pass: usize) -> ([__m512; 2], [__m512; 2]) {
     let none = [_mm512_setzero_ps(); 2];
     // SAFETY: the caller's promise.
     unsafe {
         let halves = |at: *const u8| [0, 32].map(|half| _mm512_cvtph_ps(_mm256_loadu_si256(at.add(half).cast())));
-        if form::is_super(FORM) {
+        if layout::is_super(LAYOUT) {
             let (d, m) = (halves(head), halves(head.add(2 * PANEL)));
             let small = |at: *const u8, half: usize| {
                 _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.add(half * 16).cast())))
@@ -154,13 +154,13 @@ unsafe fn scales<const FORM: u8>(at: *const u8, head: *const u8, pass: usize) ->
                 [0, 1]
                     .map(|half| _mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(m[half], small(at.add(PANEL), half)))),
             )
-        } else if FORM == form::HALVES {
+        } else if LAYOUT == layout::HALVES {
             let d = halves(head);
             let at = at.add(pass * PANEL);
             let small =
                 |half: usize| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.add(half * 16).cast())));
             ([0, 1].map(|half| _mm512_mul_ps(d[half], small(half))), none)
-        } else if form::has_minimum(FORM) {
+        } else if layout::has_minimum(LAYOUT) {
             (halves(at), halves(at.add(2 * PANEL)))
         } else {
             (halves(at), none)

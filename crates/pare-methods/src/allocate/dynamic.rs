@@ -15,7 +15,7 @@
 //!            are not finite; what the measure refuses
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::levels::{Level, choose};
@@ -96,7 +96,7 @@ impl Dynamic {
 }
 
 impl Allocate for Dynamic {
-    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let budget = Budget::new(keep, rows, &quotas::floors(rows))?;
         if keep == 1.0 {
             return Ok(quotas::whole(rows));
@@ -154,7 +154,7 @@ mod tests {
     /// Row `r` loses `self.0[r]` per unit that leaves; what two rows lose together costs `self.1` more.
     struct Lines(Vec<f64>, f64, usize);
 
-    impl Measure for Lines {
+    impl QuotaLoss for Lines {
         fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
             self.2 += 1;
             let lost = |(quota, per): (&usize, &f64)| (10 - quota) as f64 * per;
@@ -190,7 +190,7 @@ mod tests {
     fn what_measures_worse_than_uniform_is_not_taken() {
         // Alone the second row loses a little more; but all rows are cut in the uniform choice too, so it wins only by this penalty.
         struct Unlike;
-        impl Measure for Unlike {
+        impl QuotaLoss for Unlike {
             fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
                 let alone = quotas.iter().filter(|&&quota| quota < 10).count() < 2;
                 Ok(match quotas {

@@ -13,7 +13,7 @@
 //! Errors     Params for keep outside 0..=1 or below the floors, a factor out of range, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::{self, Budget};
@@ -68,7 +68,7 @@ fn energies(rows: &[Row]) -> Vec<f64> {
 }
 
 impl Allocate for Energy {
-    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let budget = Budget::new(keep, rows, &quotas::floors(rows))?;
         let energies = energies(rows);
         // At the lower end every share is below the rounding of any row, at the upper one every share is at least 1.

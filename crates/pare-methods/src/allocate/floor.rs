@@ -15,7 +15,7 @@
 //! The paper's gradual variant removes in rounds and trains between them. Without training the scores stay, the rounds of one ranking
 //! nest, and many rounds give the quotas of one. Scores that are observed anew make a difference: that is several cuts in a row.
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::{self, Budget};
@@ -52,7 +52,7 @@ pub struct Floor {
 }
 
 impl Allocate for Floor {
-    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let least = |row: &Row| row.floor.max((self.floor * row.scores.len() as f64).ceil() as usize);
         let floors: Vec<usize> = rows.iter().map(least).collect();
         let budget = Budget::new(keep, rows, &floors)?;

@@ -11,7 +11,7 @@
 //! Errors     Params for keep outside 0..=1 or below the floors, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::{self, Budget};
@@ -41,7 +41,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct Global;
 
 impl Allocate for Global {
-    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let floors = quotas::floors(rows);
         let budget = Budget::new(keep, rows, &floors)?;
         quotas::ranked(rows, &floors, budget, |_, sorted| standardise(sorted))

@@ -14,7 +14,7 @@
 //!
 //! Of equal rises the row gives first that has lost the smaller share, then the later one.
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::{self, Budget, Remembered};
@@ -60,7 +60,7 @@ impl Greedy {
 }
 
 impl Allocate for Greedy {
-    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let budget = Budget::new(keep, rows, &quotas::floors(rows))?;
         let mut measure = Remembered::new(measure);
         let mut quotas = quotas::whole(rows);
@@ -102,7 +102,7 @@ mod tests {
     /// Parts: `self.0[r]` when `r` has left alone; 5 more when both neighbours of a pair have.
     struct Parts(Vec<f64>, usize);
 
-    impl Measure for Parts {
+    impl QuotaLoss for Parts {
         fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
             self.1 += 1;
             let gone = |row: usize| quotas[row] == 0;
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn blocks_of_units_and_the_last_one_only_as_far_as_the_target() {
         struct Lines;
-        impl Measure for Lines {
+        impl QuotaLoss for Lines {
             fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
                 Ok((32 - quotas[0]) as f64 + 3.0 * (32 - quotas[1]) as f64)
             }

@@ -69,7 +69,7 @@ pub(crate) fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
 }
 
 /// How much a choice of quotas changes the model's answers, for allocations that measure.
-pub trait Measure {
+pub trait QuotaLoss {
     /// Mean divergence of the cut and repaired model from the whole one on calibration text, in nats per token, when row `r` keeps
     /// `quotas[r]` units: those with the highest scores.
     ///
@@ -82,7 +82,7 @@ pub trait Measure {
 #[derive(Clone, Copy, Debug)]
 pub struct Unmeasured;
 
-impl Measure for Unmeasured {
+impl QuotaLoss for Unmeasured {
     fn divergence(&mut self, _: &[usize]) -> Result<f64, MethodError> {
         Err(MethodError::Stopped { why: "nothing can be measured here".into() })
     }
@@ -96,7 +96,7 @@ pub trait Allocate: Send + Sync {
     /// # Errors
     /// `Params` for a `keep` outside `0..=1` or below what the floors allow, for a floor above the number of units and for a
     /// cost of 0; `Row` for a score that is not finite.
-    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn Measure) -> Result<Vec<usize>, MethodError>;
+    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError>;
 }
 
 /// One line of the registry.

@@ -14,7 +14,7 @@
 //! Errors     Params for keep outside 0..=1 or below the floors, parameters out of range, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::{self, Budget};
@@ -71,7 +71,7 @@ impl Outlier {
 }
 
 impl Allocate for Outlier {
-    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let budget = Budget::new(keep, rows, &quotas::floors(rows))?;
         let blocks: BTreeSet<usize> = rows.iter().map(|row| row.block).collect();
         let of = |block: usize| self.ratio(rows.iter().filter(|row| row.block == block));

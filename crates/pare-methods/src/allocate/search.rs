@@ -17,7 +17,7 @@
 //! Rows of equal cost swap units, so the total stays to the parameter. A row whose unit cost no other row has keeps its quota.
 
 use super::dynamic::{self, Dynamic};
-use super::{Allocate, Entry, Measure, Row};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::MethodError;
 use crate::quotas::Remembered;
@@ -70,7 +70,7 @@ pub struct Search {
 const PHASES: usize = 4;
 
 impl Allocate for Search {
-    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], measure: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         let seeding = Dynamic { levels: self.levels };
         let mut measure = Remembered::new(measure);
         let mut best = seeding.allocate(keep, rows, &mut measure)?;
@@ -133,7 +133,7 @@ mod tests {
     /// Two rows that are costly together: cutting both loses 10, which no row shows alone.
     struct Pair;
 
-    impl Measure for Pair {
+    impl QuotaLoss for Pair {
         fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
             let lost = [0, 1, 2].map(|row| 1.0 - quotas[row] as f64 / 8.0);
             Ok(lost[0] + lost[1] + 1.5 * lost[2] + 10.0 * lost[0] * lost[1])

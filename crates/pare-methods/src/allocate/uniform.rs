@@ -10,7 +10,7 @@
 //! Errors     Params for keep outside 0..=1, a quota below its row's floor, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, Measure, Row, check};
+use super::{Allocate, Entry, QuotaLoss, Row, check};
 use crate::card::Card;
 use crate::error::{MethodError, shown};
 
@@ -36,7 +36,7 @@ pub(super) const ENTRY: Entry = Entry {
 pub struct Uniform;
 
 impl Allocate for Uniform {
-    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn Measure) -> Result<Vec<usize>, MethodError> {
+    fn allocate(&self, keep: f64, rows: &[Row], _: &mut dyn QuotaLoss) -> Result<Vec<usize>, MethodError> {
         check(keep, rows)?;
         let quota = |row: &Row| {
             let units = row.scores.len();

@@ -16,7 +16,7 @@
 //!
 //! Where rounding the factors costs more than they give, the matrix stays as it was, and the result says so.
 
-use super::{Build, Entry, Info, Lost, Restore, Restored, Simpler};
+use super::{Build, Entry, Info, RefitMasked, RefitTask, Refitted, Simpler};
 use crate::card::Card;
 use crate::check;
 use crate::distortion;
@@ -90,7 +90,7 @@ pub struct Eora {
     pub storage: Factors,
 }
 
-impl Restore for Eora {
+impl RefitMasked for Eora {
     fn fits(&self, shape: [usize; 2]) -> Result<(), MethodError> {
         low_rank::rank(Some(self.rank), 1.0, shape)?;
         if self.storage == Factors::Q8 && !shape[1].is_multiple_of(BlockType::Q8_0.values_per_block()) {
@@ -100,7 +100,7 @@ impl Restore for Eora {
         Ok(())
     }
 
-    fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError> {
+    fn refit(&self, lost: &RefitTask<'_>, stats: &Stats) -> Result<Refitted, MethodError> {
         let after = lost.check()?;
         let [out, width] = after.shape();
         let gram = check::stat(stats, lost.site, Stat::Gram, width * width)?;
@@ -113,7 +113,7 @@ impl Restore for Eora {
         let unchanged = Info { error_before: Some(error_before), error_after: Some(error_before), ..Info::default() };
         if error_before == 0.0 {
             let info = Info { fell_back: Some(Simpler::Plain), ..unchanged };
-            return Ok(Restored { weight: Arc::clone(lost.after), info });
+            return Ok(Refitted { weight: Arc::clone(lost.after), info });
         }
         let factors = match out <= width {
             true => from_outputs(lost.site, &change, gram, [out, width, rank])?,
@@ -121,19 +121,19 @@ impl Restore for Eora {
         };
         let [a, b] = factors.map(|factor| self.stored(factor));
         let decoded = [&a, &b].map(|factor| Linear::new(Arc::clone(factor)).to_matrix());
-        let mut restored = low_rank::product(&decoded);
-        restored.data_mut().iter_mut().zip(after.data()).for_each(|(value, after)| *value += after);
+        let mut refitted = low_rank::product(&decoded);
+        refitted.data_mut().iter_mut().zip(after.data()).for_each(|(value, after)| *value += after);
         let factors = LowRank::new(a, b).expect("factors of one rank");
         let sum = Sum::new(vec![Arc::clone(lost.after), Arc::new(factors)]).expect("one shape");
         let weight: Arc<dyn Weight> = Arc::new(sum);
-        check::weights(lost.site, "restored weight", &restored)?;
-        let error_after = distortion::mean(&distortion::per_row(gram, lost.before, &restored));
+        check::weights(lost.site, "refitted weight", &refitted)?;
+        let error_after = distortion::mean(&distortion::per_row(gram, lost.before, &refitted));
         check::finite(lost.site, "calibration error", &[error_after])?;
         if error_after > error_before {
             let info = Info { fell_back: Some(Simpler::Plain), ..unchanged };
-            return Ok(Restored { weight: Arc::clone(lost.after), info });
+            return Ok(Refitted { weight: Arc::clone(lost.after), info });
         }
-        Ok(Restored { weight, info: Info { error_after: Some(error_after), ..unchanged } })
+        Ok(Refitted { weight, info: Info { error_after: Some(error_after), ..unchanged } })
     }
 }
 
@@ -190,26 +190,26 @@ mod tests {
 
     const SITE: Site = Site { block: 0, point: Point::FfnOut };
 
-    fn restored(before: Matrix, gram: &[f64], rank: usize) -> (Vec<f32>, Info) {
+    fn refitted(before: Matrix, gram: &[f64], rank: usize) -> (Vec<f32>, Info) {
         let mut stats = Stats::new(1);
         stats.insert(SITE, Stat::Gram, gram.to_vec());
         let after: Arc<dyn Weight> = Arc::new(Dense(Matrix::zeros(before.rows(), before.cols())));
-        let lost = Lost { site: SITE, before: &before, after: &after };
-        let restored = Eora { rank, storage: Factors::F32 }.restore(&lost, &stats).unwrap();
-        (Linear::new(restored.weight).to_matrix().into_vec(), restored.info)
+        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let refitted = Eora { rank, storage: Factors::F32 }.refit(&lost, &stats).unwrap();
+        (Linear::new(refitted.weight).to_matrix().into_vec(), refitted.info)
     }
 
     #[test]
     fn the_direction_that_the_inputs_miss_by_hand() {
         // 3 of a strong input against 4 of a weak one: 9 * 2 against 16 * 1/2.
-        let (values, info) = restored(Matrix::from_vec(2, 2, vec![3.0, 0.0, 0.0, 4.0]), &[2.0, 0.0, 0.0, 0.5], 1);
+        let (values, info) = refitted(Matrix::from_vec(2, 2, vec![3.0, 0.0, 0.0, 4.0]), &[2.0, 0.0, 0.0, 0.5], 1);
         for (got, want) in values.iter().zip([3.0, 0.0, 0.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{values:?}");
         }
         assert!((info.error_before.unwrap() - 13.0).abs() < 1e-9 && (info.error_after.unwrap() - 4.0).abs() < 1e-6);
         // More outputs than inputs go the other way.
         let (values, _) =
-            restored(Matrix::from_vec(3, 2, vec![3.0, 0.0, 0.0, 4.0, 0.0, 0.0]), &[2.0, 0.0, 0.0, 0.5], 1);
+            refitted(Matrix::from_vec(3, 2, vec![3.0, 0.0, 0.0, 4.0, 0.0, 0.0]), &[2.0, 0.0, 0.0, 0.5], 1);
         for (got, want) in values.iter().zip([3.0, 0.0, 0.0, 0.0, 0.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{values:?}");
         }
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nothing_lost_is_nothing_added() {
-        let (values, info) = restored(Matrix::from_vec(1, 2, vec![3.0, 1.0]), &[0.0; 4], 1);
+        let (values, info) = refitted(Matrix::from_vec(1, 2, vec![3.0, 1.0]), &[0.0; 4], 1);
         assert_eq!((values, info.fell_back), (vec![0.0, 0.0], Some(Simpler::Plain)));
     }
 }

@@ -20,7 +20,7 @@
 
 mod wrapped;
 
-use super::{Build, Entry, Info, Lost, Restore, Restored};
+use super::{Build, Entry, Info, RefitMasked, RefitTask, Refitted};
 use crate::card::Card;
 use crate::check;
 use crate::distortion;
@@ -73,8 +73,8 @@ pub struct MaskedLeastSquares {
     pub iterations: usize,
 }
 
-impl Restore for MaskedLeastSquares {
-    fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError> {
+impl RefitMasked for MaskedLeastSquares {
+    fn refit(&self, lost: &RefitTask<'_>, stats: &Stats) -> Result<Refitted, MethodError> {
         let wrapped = match lost.after.composed() {
             None => None,
             Some(Composed::Wrapped(wrapped)) => Some(wrapped),
@@ -98,7 +98,7 @@ impl Restore for MaskedLeastSquares {
             None => solve_rows(lost.before, &after, (gram, damping), self.iterations),
             Some(wrapped) => wrapped::solve(lost.before, &after, (wrapped, masked), (gram, damping), self.iterations),
         };
-        check::weights(lost.site, "restored weight", &solved)?;
+        check::weights(lost.site, "refitted weight", &solved)?;
         let stored = |values: &Matrix| -> Arc<dyn Weight> {
             let plain: Arc<dyn Weight> = Arc::new(Dense(values.clone()));
             lost.after.repacked(&|_| Arc::clone(&plain)).unwrap_or(plain)
@@ -119,7 +119,7 @@ impl Restore for MaskedLeastSquares {
         let [error_before, error_after] = [&errors[0], &best].map(|errors| distortion::mean(errors));
         check::finite(lost.site, "calibration error", &[error_before, error_after])?;
         let info = Info { damping, error_before: Some(error_before), error_after: Some(error_after), fell_back: None };
-        Ok(Restored { weight: stored(&solved), info })
+        Ok(Refitted { weight: stored(&solved), info })
     }
 }
 
@@ -240,12 +240,12 @@ mod tests {
 
     const SITE: Site = Site { block: 0, point: Point::FfnOut };
 
-    fn restored(method: MaskedLeastSquares, before: &Matrix, after: Matrix, gram: &[f64]) -> (Vec<f32>, Info) {
+    fn refitted(method: MaskedLeastSquares, before: &Matrix, after: Matrix, gram: &[f64]) -> (Vec<f32>, Info) {
         let mut stats = Stats::new(1000);
         stats.insert(SITE, Stat::Gram, gram.to_vec());
         let after: Arc<dyn Weight> = Arc::new(Dense(after));
-        let restored = method.restore(&Lost { site: SITE, before, after: &after }, &stats).unwrap();
-        (Linear::new(restored.weight).to_matrix().into_vec(), restored.info)
+        let refitted = method.refit(&RefitTask { site: SITE, before, after: &after }, &stats).unwrap();
+        (Linear::new(refitted.weight).to_matrix().into_vec(), refitted.info)
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let before = Matrix::from_vec(3, 2, vec![1.0, 3.0, 5.0, 2.0, 1.0, 1.0]);
         let after = Matrix::from_vec(3, 2, vec![0.0, 3.0, 5.0, 0.0, 1.0, 1.0]);
         let method = MaskedLeastSquares { damping: Some(1e-12), iterations: 3 };
-        let (values, info) = restored(method, &before, after, &[5.0, 2.0, 2.0, 4.0]);
+        let (values, info) = refitted(method, &before, after, &[5.0, 2.0, 2.0, 4.0]);
         for (got, want) in values.iter().zip([0.0, 3.5, 5.8, 0.0, 1.0, 1.0]) {
             assert!((got - want).abs() < 1e-6, "{values:?}");
         }
@@ -267,11 +267,11 @@ mod tests {
     fn a_row_that_cannot_gain_stays_bit_for_bit() {
         let before = Matrix::from_vec(1, 2, vec![0.1, 0.7]);
         let method = MaskedLeastSquares { damping: Some(1e-3), iterations: 5 };
-        let (values, info) = restored(method, &before, before.clone(), &[1.0, 0.9, 0.9, 1.0]);
+        let (values, info) = refitted(method, &before, before.clone(), &[1.0, 0.9, 0.9, 1.0]);
         assert_eq!((values, info.error_after), (vec![0.1, 0.7], Some(0.0)));
-        let (values, _) = restored(method, &before, Matrix::zeros(1, 2), &[1.0, 0.9, 0.9, 1.0]);
+        let (values, _) = refitted(method, &before, Matrix::zeros(1, 2), &[1.0, 0.9, 0.9, 1.0]);
         assert_eq!(values, [0.0, 0.0], "nothing stayed");
-        let (values, _) = restored(method, &before, before.clone(), &[0.0; 4]);
+        let (values, _) = refitted(method, &before, before.clone(), &[0.0; 4]);
         assert_eq!(values, [0.1, 0.7], "nothing was seen");
     }
 }

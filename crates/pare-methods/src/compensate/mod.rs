@@ -120,7 +120,7 @@ pub trait Compensate: Send + Sync {
 
 /// A matrix that was approximated: masked, or put into another storage.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost<'a> {
+pub struct RefitTask<'a> {
     /// Where its inputs were observed.
     pub site: Site,
     /// The matrix before, `[out, in]`.
@@ -129,7 +129,7 @@ pub struct Lost<'a> {
     pub after: &'a Arc<dyn Weight>,
 }
 
-impl Lost<'_> {
+impl RefitTask<'_> {
     /// Holds both matrices to their description; returns the one after.
     ///
     /// # Errors
@@ -150,24 +150,24 @@ impl Lost<'_> {
     }
 }
 
-/// What a restored matrix is.
+/// What a refitted matrix is.
 #[derive(Clone, Debug)]
-pub struct Restored {
+pub struct Refitted {
     /// The better storage.
     pub weight: Arc<dyn Weight>,
-    /// Calibration errors of `Lost::after` and of this, and damping.
+    /// Calibration errors of `RefitTask::after` and of this, and damping.
     pub info: Info,
 }
 
 /// Brings an approximated matrix nearer to what it was.
-pub trait Restore: Send + Sync {
+pub trait RefitMasked: Send + Sync {
     /// A weight nearer to `before` on the calibration inputs, at the cost that the method names.
     ///
     /// # Errors
     /// A missing statistic, sizes that disagree, a Gram matrix that no damping makes positive definite.
-    fn restore(&self, lost: &Lost<'_>, stats: &Stats) -> Result<Restored, MethodError>;
+    fn refit(&self, lost: &RefitTask<'_>, stats: &Stats) -> Result<Refitted, MethodError>;
 
-    /// Refuses what [`Restore::restore`] would refuse of a matrix of this `[out, in]` for its sizes alone, before anything is observed.
+    /// Refuses what [`RefitMasked::refit`] would refuse of a matrix of this `[out, in]` for its sizes alone, before anything is observed.
     ///
     /// # Errors
     /// `Params` for a parameter that the sizes do not allow.
@@ -183,7 +183,7 @@ pub enum Build {
     /// The reader of removed columns.
     Columns(fn(&Settings) -> Built<dyn Compensate>),
     /// A matrix of the same shape as before.
-    Matrix(fn(&Settings) -> Built<dyn Restore>),
+    Matrix(fn(&Settings) -> Built<dyn RefitMasked>),
 }
 
 /// One line of the registry.

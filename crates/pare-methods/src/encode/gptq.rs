@@ -14,7 +14,7 @@ use super::{Encode, Encoded, Entry, Info, Prepared, Shared, Task, block_type};
 use crate::card::Card;
 use crate::check;
 use crate::error::{Built, MethodError};
-use crate::rounding::{Effort, Form, Rounder};
+use crate::rounding::{HessianFactor, Rounder, RoundingOptions};
 use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
@@ -53,7 +53,7 @@ fn build(settings: &Settings) -> Built<dyn Encode> {
     }
     let ty = settings.storage.as_deref().map_or(Ok(BlockType::Q4_0), block_type)?;
     let largest_first = settings.act_order.unwrap_or(false);
-    Ok(Box::new(Gptq { ty, damping, largest_first, effort: Effort { carry: true, rounds } }))
+    Ok(Box::new(Gptq { ty, damping, largest_first, options: RoundingOptions { carry: true, rounds } }))
 }
 
 /// Rows that a thread takes at a time.
@@ -69,7 +69,7 @@ pub struct Gptq {
     /// Whether the inputs with the largest second moments are taken first; blocks stay where they are.
     pub largest_first: bool,
     /// Work for each row.
-    pub effort: Effort,
+    pub options: RoundingOptions,
 }
 
 impl Encode for Gptq {
@@ -83,11 +83,11 @@ impl Encode for Gptq {
 
     fn encode(&self, task: &Task<'_>, stats: &Stats, pool: &Pool) -> Result<Encoded, MethodError> {
         self.check(task)?;
-        self.by(task, &self.form(task.site, task.weight.cols(), stats)?, pool)
+        self.by(task, &self.hessian(task.site, task.weight.cols(), stats)?, pool)
     }
 
     fn prepare(&self, site: Site, width: usize, stats: &Stats) -> Result<Option<Prepared>, MethodError> {
-        Ok(Some(Prepared(Shared::Form(self.form(site, width, stats)?))))
+        Ok(Some(Prepared(Shared::Hessian(self.hessian(site, width, stats)?))))
     }
 
     fn encode_with(
@@ -97,9 +97,9 @@ impl Encode for Gptq {
         prepared: &Prepared,
         pool: &Pool,
     ) -> Result<Encoded, MethodError> {
-        let Prepared(Shared::Form(form)) = prepared else { return self.encode(task, stats, pool) };
+        let Prepared(Shared::Hessian(hessian)) = prepared else { return self.encode(task, stats, pool) };
         self.check(task)?;
-        self.by(task, form, pool)
+        self.by(task, hessian, pool)
     }
 }
 
@@ -109,19 +109,24 @@ impl Gptq {
         self.fits(task.weight.shape(), task.keep, task.compare)
     }
 
-    fn form(&self, site: Site, width: usize, stats: &Stats) -> Result<Form, MethodError> {
+    fn hessian(&self, site: Site, width: usize, stats: &Stats) -> Result<HessianFactor, MethodError> {
         let gram = check::stat(stats, site, Stat::Gram, width * width)?;
-        let form = match self.largest_first {
-            true => Form::largest_first(gram, width, self.damping),
-            false => Form::new(gram, width, self.damping),
+        let hessian = match self.largest_first {
+            true => HessianFactor::largest_first(gram, width, self.damping),
+            false => HessianFactor::new(gram, width, self.damping),
         };
-        form.map_err(|cause| MethodError::Numeric { site, cause })
+        hessian.map_err(|cause| MethodError::Numeric { site, cause })
     }
 
-    fn by(&self, task: &Task<'_>, form: &Form, pool: &Pool) -> Result<Encoded, MethodError> {
+    fn by(&self, task: &Task<'_>, hessian: &HessianFactor, pool: &Pool) -> Result<Encoded, MethodError> {
         let [rows, columns] = task.weight.shape();
-        if form.inputs() != columns {
-            return Err(MethodError::Shape { site: task.site, what: "form", want: columns, got: form.inputs() });
+        if hessian.inputs() != columns {
+            return Err(MethodError::Shape {
+                site: task.site,
+                what: "Hessian factor",
+                want: columns,
+                got: hessian.inputs(),
+            });
         }
         let row_bytes = columns / self.ty.values_per_block() * self.ty.bytes_per_block();
         let mut bytes = vec![0; rows * row_bytes];
@@ -130,7 +135,7 @@ impl Gptq {
             bytes.chunks_mut(ROWS * row_bytes.max(1)).map(|bytes| Mutex::new((bytes, 0.0))).collect();
         pool.run(pieces.len(), &|piece| {
             let mut own = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(mut rounder) = Rounder::new(form, self.ty, self.effort) else { return };
+            let Some(mut rounder) = Rounder::new(hessian, self.ty, self.options) else { return };
             let (bytes, error) = &mut *own;
             for (row, bytes) in (piece * ROWS..).zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
                 *error += rounder.row(task.weight.row(row), bytes);
@@ -140,7 +145,7 @@ impl Gptq {
         let error: f64 = errors.sum();
         let stored = super::stored(self.ty, task.weight.shape(), bytes);
         let stored = stored.ok_or_else(|| super::no_blocks(ENTRY.card.name, self.ty, columns))?;
-        let info = Info { damping: Some(form.damping()), error: Some(error / rows.max(1) as f64) };
+        let info = Info { damping: Some(hessian.damping()), error: Some(error / rows.max(1) as f64) };
         Ok(Encoded { weight: Arc::new(stored), info })
     }
 }

@@ -23,7 +23,7 @@ use crate::check;
 use crate::error::{Built, MethodError};
 use crate::names;
 use crate::obs::Factor;
-use crate::rounding::Form;
+use crate::rounding::HessianFactor;
 use crate::select::Compare;
 use crate::settings::Settings;
 use pare_kernels::blocks::BlockType;
@@ -144,7 +144,7 @@ pub struct Prepared(Shared);
 #[derive(Debug)]
 enum Shared {
     Factor(Factor),
-    Form(Form),
+    Hessian(HessianFactor),
 }
 
 /// One line of the registry.

@@ -3,10 +3,10 @@
 //! With the inputs' second moments `H`, the error of a row `w` written as `q` is `(w - q) H (w - q)`. Rows are independent: any number of
 //! threads may share them, and each row has the same bits whoever computes it.
 
-mod form;
+mod hessian;
 mod row;
 mod target;
 
-pub use form::Form;
-pub use row::{Effort, Rounder};
-pub use target::towards;
+pub use hessian::HessianFactor;
+pub use row::{Rounder, RoundingOptions};
+pub use target::correct_drift;

@@ -11,7 +11,7 @@ use pare_model::matrix::Matrix;
 ///
 /// # Errors
 /// `NotFinite` for a moment that is not finite, `NotPositiveDefinite` when no damping up to 1 helps.
-pub fn towards(
+pub fn correct_drift(
     weight: &mut Matrix,
     gram: &[f64],
     cross: &[f64],
@@ -46,12 +46,12 @@ mod tests {
     fn makes_up_for_a_drift_by_hand() {
         // One input, now 2 where the dense model has 3: weight 4 gives 12 again as 6.
         let mut weight = Matrix::from_vec(1, 1, vec![4.0]);
-        towards(&mut weight, &[4.0], &[2.0], false, 0.0, 1.0).unwrap();
+        correct_drift(&mut weight, &[4.0], &[2.0], false, 0.0, 1.0).unwrap();
         assert_eq!(weight.data(), [6.0]);
         // The outputs of two rows lack 3 and -1 at an input of 2: half of the change is taken.
         let mut weight = Matrix::from_vec(2, 1, vec![1.0, 1.0]);
-        towards(&mut weight, &[4.0], &[6.0, -2.0], true, 0.0, 0.5).unwrap();
+        correct_drift(&mut weight, &[4.0], &[6.0, -2.0], true, 0.0, 0.5).unwrap();
         assert_eq!(weight.data(), [1.75, 0.75]);
-        assert!(towards(&mut weight, &[4.0], &[f64::NAN, 0.0], true, 0.0, 1.0).is_err());
+        assert!(correct_drift(&mut weight, &[4.0], &[f64::NAN, 0.0], true, 0.0, 1.0).is_err());
     }
 }

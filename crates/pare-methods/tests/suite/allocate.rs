@@ -1,7 +1,7 @@
 //! Properties of every allocation.
 
 use crate::Draw;
-use pare_methods::allocate::{Allocate, ENTRIES, Entry, Measure, Row, Unmeasured, find};
+use pare_methods::allocate::{Allocate, ENTRIES, Entry, QuotaLoss, Row, Unmeasured, find};
 use pare_methods::error::MethodError;
 use pare_methods::settings::Settings;
 
@@ -12,7 +12,7 @@ struct Squares {
     odd: f64,
 }
 
-impl Measure for Squares {
+impl QuotaLoss for Squares {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         let lost = |(row, (&quota, &units)): (usize, (&usize, &usize))| {
             (1.0 + self.odd * (row % 2) as f64) * (1.0 - quota as f64 / units.max(1) as f64).powi(2)
@@ -165,7 +165,7 @@ fn only_allocations_that_say_so_measure() {
 #[test]
 fn a_divergence_that_is_no_number_is_refused() {
     struct Broken(f64);
-    impl Measure for Broken {
+    impl QuotaLoss for Broken {
         fn divergence(&mut self, _: &[usize]) -> Result<f64, MethodError> {
             Ok(self.0)
         }
@@ -181,7 +181,7 @@ fn a_divergence_that_is_no_number_is_refused() {
 /// Squares, and what neighbouring rows lose together: no row shows it alone.
 struct Neighbours(Squares);
 
-impl Measure for Neighbours {
+impl QuotaLoss for Neighbours {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         let lost = |row: usize| 1.0 - quotas[row] as f64 / self.0.units[row].max(1) as f64;
         let together: f64 = (1..quotas.len()).map(|row| lost(row - 1) * lost(row)).sum();

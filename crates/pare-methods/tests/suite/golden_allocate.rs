@@ -2,7 +2,7 @@
 
 use crate::golden::{counts, flat, golden, list, numbers};
 use pare_methods::allocate::{
-    Allocate, Dynamic, Energy, Floor, Greedy, Measure, Outlier, Ranking, Row, Search, Unmeasured,
+    Allocate, Dynamic, Energy, Floor, Greedy, Outlier, QuotaLoss, Ranking, Row, Search, Unmeasured,
 };
 use pare_methods::error::MethodError;
 use serde_json::Value;
@@ -23,7 +23,7 @@ fn plain_rows(count: usize, units: usize) -> Vec<Row> {
 }
 
 #[track_caller]
-fn cases_agree(golden: &Value, rows: &[Row], method: &dyn Allocate, measure: &mut dyn Measure) {
+fn cases_agree(golden: &Value, rows: &[Row], method: &dyn Allocate, measure: &mut dyn QuotaLoss) {
     for case in list(&golden["cases"]) {
         let quotas = method.allocate(case["keep"].as_f64().unwrap(), rows, measure).unwrap();
         assert_eq!(quotas, counts(&case["quotas"]), "{}", case["keep"]);
@@ -60,7 +60,7 @@ fn energy() {
 /// Damages by row and quota, which add up.
 struct Table(Vec<Vec<f64>>);
 
-impl Measure for Table {
+impl QuotaLoss for Table {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         Ok(self.0.iter().zip(quotas).map(|(damage, &quota)| damage[quota]).sum())
     }
@@ -82,7 +82,7 @@ struct Together {
     units: f64,
 }
 
-impl Measure for Together {
+impl QuotaLoss for Together {
     fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError> {
         let lost: Vec<f64> = quotas.iter().map(|&quota| 1.0 - quota as f64 / self.units).collect();
         let rows = lost.len();

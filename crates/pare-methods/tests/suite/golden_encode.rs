@@ -4,7 +4,7 @@ use crate::Draw;
 use pare_kernels::blocks::{BlockType, Line};
 use pare_kernels::pool::Pool;
 use pare_methods::encode::{self, Task};
-use pare_methods::rounding::{Effort, Form, Rounder};
+use pare_methods::rounding::{HessianFactor, Rounder, RoundingOptions};
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
 use pare_model::matrix::Matrix;
@@ -70,15 +70,16 @@ fn gptq_agrees() {
     let golden = golden("gptq");
     let weight = matrix(&golden["w"]);
     let (gram, damping) = (numbers(&golden["gram"]), golden["damping"].as_f64().unwrap());
-    let forms = [Form::new, Form::largest_first].map(|form| form(&gram, weight.cols(), damping).unwrap());
-    for (form, want) in forms.iter().zip([&golden, &golden["largest_first"]]) {
-        rounder_agrees(form, &weight, &golden["scales"], want);
+    let hessians = [HessianFactor::new, HessianFactor::largest_first]
+        .map(|hessian| hessian(&gram, weight.cols(), damping).unwrap());
+    for (hessian, want) in hessians.iter().zip([&golden, &golden["largest_first"]]) {
+        rounder_agrees(hessian, &weight, &golden["scales"], want);
     }
 }
 
-fn rounder_agrees(form: &Form, weight: &Matrix, scales: &Value, want: &Value) {
+fn rounder_agrees(hessian: &HessianFactor, weight: &Matrix, scales: &Value, want: &Value) {
     let ty = BlockType::Q4_1;
-    let mut rounder = Rounder::new(form, ty, Effort { carry: true, rounds: 0 }).unwrap();
+    let mut rounder = Rounder::new(hessian, ty, RoundingOptions { carry: true, rounds: 0 }).unwrap();
     let (values, errors) = (matrix(&want["values"]), numbers(&want["errors"]));
     for row in 0..weight.rows() {
         let lines = numbers(&scales[row]);

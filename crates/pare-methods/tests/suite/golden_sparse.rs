@@ -4,7 +4,7 @@ use crate::golden::{flat, golden, list, matrix, near, numbers};
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_kernels::panels::PanelType;
 use pare_kernels::pool::Pool;
-use pare_methods::compensate::{self, Lost};
+use pare_methods::compensate::{self, RefitTask};
 use pare_methods::encode::{self, Encoded, Task};
 use pare_methods::select::Compare;
 use pare_methods::settings::Settings;
@@ -87,7 +87,7 @@ fn activation_svd() {
     }
 }
 
-fn restored(name: &str, case: &Value) {
+fn refitted(name: &str, case: &Value) {
     let entry = compensate::find(name).unwrap();
     let compensate::Build::Matrix(build) = entry.build else { panic!("{entry:?}") };
     let settings = Settings {
@@ -103,13 +103,13 @@ fn restored(name: &str, case: &Value) {
     if let (Some(left), Some(right)) = (case.get("left"), case.get("right")) {
         after = Arc::new(Wrapped::new(diagonal(left), after, diagonal(right)).unwrap());
     }
-    let lost = Lost { site: SITE, before: &before, after: &after };
-    let restored = build(&settings).unwrap().restore(&lost, &stats).unwrap();
+    let lost = RefitTask { site: SITE, before: &before, after: &after };
+    let refitted = build(&settings).unwrap().refit(&lost, &stats).unwrap();
     let exactness = entry.card.exactness;
-    near(values(&restored.weight), &flat(&case["weight"]), exactness);
+    near(values(&refitted.weight), &flat(&case["weight"]), exactness);
     let [error_before, error_after] = ["error_before", "error_after"].map(|key| case[key].as_f64().unwrap());
-    near(restored.info.error_before, &[error_before], 1e-6);
-    let off = (restored.info.error_after.unwrap() - error_after).abs();
+    near(refitted.info.error_before, &[error_before], 1e-6);
+    let off = (refitted.info.error_after.unwrap() - error_after).abs();
     assert!(off <= exactness * error_before, "{off:e} of {error_before}");
 }
 
@@ -124,13 +124,13 @@ fn diagonal(blocks: &Value) -> Arc<BlockDiagonal> {
 fn masked_least_squares() {
     let golden = golden("compensate", "masked_least_squares");
     for cases in ["cases", "wrapped"] {
-        list(&golden[cases]).iter().for_each(|case| restored("masked-least-squares", case));
+        list(&golden[cases]).iter().for_each(|case| refitted("masked-least-squares", case));
     }
 }
 
 #[test]
 fn eora() {
-    list(&golden("compensate", "eora")["cases"]).iter().for_each(|case| restored("eora", case));
+    list(&golden("compensate", "eora")["cases"]).iter().for_each(|case| refitted("eora", case));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::Draw;
 use crate::encode::{SITE, error, matrix, stats};
 use pare_kernels::pool::Pool;
-use pare_methods::compensate::{Build, ENTRIES, Entry, Lost, Restore, Restored, find};
+use pare_methods::compensate::{Build, ENTRIES, Entry, RefitMasked, RefitTask, Refitted, find};
 use pare_methods::encode::{self, Task};
 use pare_methods::error::MethodError;
 use pare_methods::select::{Compare, keep_n_of_m};
@@ -20,14 +20,14 @@ fn of_matrices() -> impl Iterator<Item = &'static Entry> {
 
 /// Builds a repair that works on matrices of 8 outputs or inputs too.
 #[track_caller]
-fn build(entry: &Entry, rank: usize) -> Box<dyn Restore> {
+fn build(entry: &Entry, rank: usize) -> Box<dyn RefitMasked> {
     let Build::Matrix(build) = entry.build else { panic!("{entry:?} repairs readers") };
     let rank = entry.card.parameters.contains(&"rank").then_some(rank);
     build(&Settings { rank, ..Settings::default() }).unwrap()
 }
 
-fn values(restored: &Restored) -> Matrix {
-    Linear::new(Arc::clone(&restored.weight)).to_matrix()
+fn values(refitted: &Refitted) -> Matrix {
+    Linear::new(Arc::clone(&refitted.weight)).to_matrix()
 }
 
 /// The matrix with half of its weights gone, two of every four.
@@ -61,15 +61,16 @@ fn the_calibration_error_never_grows() {
         let lost = error(&stats, &before, &after);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
         for entry in of_matrices() {
-            let restored =
-                build(entry, 2).restore(&Lost { site: SITE, before: &before, after: &weight }, &stats).unwrap();
-            let (left, info) = (error(&stats, &before, &values(&restored)), restored.info);
+            let refitted =
+                build(entry, 2).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+            let (left, info) = (error(&stats, &before, &values(&refitted)), refitted.info);
             let off = 1e-5 * lost + 1e-12;
             assert!(left <= lost + off, "{entry:?} round {round}: {lost} to {left}");
             assert!((info.error_before.unwrap() - lost).abs() <= off, "{entry:?} round {round}");
             assert!((info.error_after.unwrap() - left).abs() <= off, "{entry:?} round {round}: {info:?} {left}");
-            let again = build(entry, 2).restore(&Lost { site: SITE, before: &before, after: &weight }, &stats).unwrap();
-            assert_eq!((values(&again).data(), again.info), (values(&restored).data(), info), "{entry:?}");
+            let again =
+                build(entry, 2).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+            assert_eq!((values(&again).data(), again.info), (values(&refitted).data(), info), "{entry:?}");
         }
     }
 }
@@ -84,11 +85,12 @@ fn a_mask_stays_and_what_it_left_says_more() {
         let after = masked(&before);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
         let entry = find("masked-least-squares").unwrap();
-        let restored = build(entry, 1).restore(&Lost { site: SITE, before: &before, after: &weight }, &stats).unwrap();
-        for (value, mask) in values(&restored).data().iter().zip(after.data()) {
+        let refitted =
+            build(entry, 1).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+        for (value, mask) in values(&refitted).data().iter().zip(after.data()) {
             assert!(*mask != 0.0 || value.to_bits() == 0, "round {round}: {value} where nothing was");
         }
-        let info = restored.info;
+        let info = refitted.info;
         assert!(info.error_after.unwrap() < 0.9 * info.error_before.unwrap(), "round {round}: {info:?}");
     }
 }
@@ -103,9 +105,9 @@ fn a_wrapped_core_keeps_its_wrappers_and_zeros_and_says_more() {
         let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::TwoOfFour };
         let armor = (encode::find("armor").unwrap().build)(&settings).unwrap();
         let after = armor.encode(&task, &stats, &Pool::new(1)).unwrap().weight;
-        let lost = Lost { site: SITE, before: &before, after: &after };
-        let restored = build(find("masked-least-squares").unwrap(), 1).restore(&lost, &stats).unwrap();
-        let parts = [&after, &restored.weight].map(|weight| match weight.composed() {
+        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let refitted = build(find("masked-least-squares").unwrap(), 1).refit(&lost, &stats).unwrap();
+        let parts = [&after, &refitted.weight].map(|weight| match weight.composed() {
             Some(Composed::Wrapped(wrapped)) => wrapped,
             other => panic!("{other:?}"),
         });
@@ -125,9 +127,9 @@ fn a_wrapped_core_keeps_its_wrappers_and_zeros_and_says_more() {
         for (value, mask) in cores[1].data().iter().zip(cores[0].data()) {
             assert!(*mask != 0.0 || value.to_bits() == 0, "round {round}: {value} where nothing was");
         }
-        let [was, is] = [&after, &restored.weight]
+        let [was, is] = [&after, &refitted.weight]
             .map(|weight| error(&stats, &before, &Linear::new(Arc::clone(weight)).to_matrix()));
-        let info = restored.info;
+        let info = refitted.info;
         assert!(is < 0.9 * was, "round {round}: {was} to {is}");
         assert!((info.error_before.unwrap() - was).abs() <= 1e-5 * was, "round {round}: {info:?}");
         assert!((info.error_after.unwrap() - is).abs() <= 1e-5 * was, "round {round}: {info:?}");
@@ -141,9 +143,9 @@ fn a_full_rank_gives_everything_back() {
         let before = draw.matrix(out, width);
         let stats = stats(&mut draw, width, 100, false);
         let weight: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
-        let lost = Lost { site: SITE, before: &before, after: &weight };
-        let restored = build(find("eora").unwrap(), 12).restore(&lost, &stats).unwrap();
-        let info = restored.info;
+        let lost = RefitTask { site: SITE, before: &before, after: &weight };
+        let refitted = build(find("eora").unwrap(), 12).refit(&lost, &stats).unwrap();
+        let info = refitted.info;
         assert!(info.error_after.unwrap() < 1e-9 * info.error_before.unwrap(), "{out} x {width}: {info:?}");
     }
 }
@@ -154,14 +156,14 @@ fn more_rank_never_hurts_and_rounded_factors_hardly() {
     let before = draw.matrix(64, 96);
     let stats = stats(&mut draw, 96, 400, false);
     let weight: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
-    let lost = Lost { site: SITE, before: &before, after: &weight };
+    let lost = RefitTask { site: SITE, before: &before, after: &weight };
     let left = |rank: usize, storage: &str| {
         let Build::Matrix(build) = find("eora").unwrap().build else { panic!() };
         let settings = Settings { rank: Some(rank), storage: Some(storage.into()), ..Settings::default() };
-        let restored = build(&settings).unwrap().restore(&lost, &stats).unwrap();
-        let is = error(&stats, &before, &values(&restored));
-        assert!((restored.info.error_after.unwrap() - is).abs() < 1e-5 * is, "{rank} {storage}");
-        (is, restored.weight.bytes())
+        let refitted = build(&settings).unwrap().refit(&lost, &stats).unwrap();
+        let is = error(&stats, &before, &values(&refitted));
+        assert!((refitted.info.error_after.unwrap() - is).abs() < 1e-5 * is, "{rank} {storage}");
+        (is, refitted.weight.bytes())
     };
     let ranks = [1, 2, 4, 8, 16, 32, 64].map(|rank| left(rank, "f32").0);
     assert!(ranks.is_sorted_by(|a, b| a >= b), "{ranks:?}");
@@ -179,8 +181,8 @@ fn eora_is_best_then_activation_svd_then_plain_svd() {
         let stats = stats(&mut draw, width, 300, false);
         let after = masked(&before);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
-        let lost = Lost { site: SITE, before: &before, after: &weight };
-        let eora = build(find("eora").unwrap(), rank).restore(&lost, &stats).unwrap().info.error_after.unwrap();
+        let lost = RefitTask { site: SITE, before: &before, after: &weight };
+        let eora = build(find("eora").unwrap(), rank).refit(&lost, &stats).unwrap().info.error_after.unwrap();
         let change = before.data().iter().zip(after.data()).map(|(a, b)| a - b).collect();
         let residual = Matrix::from_vec(out, width, change);
         let [activation, plain] = ["activation-svd", "svd"].map(|name| {
@@ -220,8 +222,8 @@ fn nothing_beats_the_best_of_all_patterns_of_four() {
         let passed = error(&stats, &before, &matrix(&sparse));
         let settings = Settings { damping: Some(1e-9), ..Settings::default() };
         let Build::Matrix(build) = find("masked-least-squares").unwrap().build else { panic!() };
-        let lost = Lost { site: SITE, before: &before, after: &sparse.weight };
-        let again = build(&settings).unwrap().restore(&lost, &stats).unwrap();
+        let lost = RefitTask { site: SITE, before: &before, after: &sparse.weight };
+        let again = build(&settings).unwrap().refit(&lost, &stats).unwrap();
         let resolved = error(&stats, &before, &values(&again));
         assert!(least <= resolved * (1.0 + 1e-4) + 1e-9, "round {round}: {least} {resolved}");
         assert!(resolved <= passed * (1.0 + 1e-6), "round {round}: {resolved} {passed}");
@@ -238,18 +240,18 @@ fn what_cannot_be_is_refused() {
     let after: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
     for entry in of_matrices() {
         let repair = build(entry, 32);
-        let lost = Lost { site: SITE, before: &before, after: &after };
-        assert!(repair.restore(&lost, &stats).is_ok(), "{entry:?}");
-        let refused = |lost: &Lost<'_>, stats: &Stats| repair.restore(lost, stats).unwrap_err();
+        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        assert!(repair.refit(&lost, &stats).is_ok(), "{entry:?}");
+        let refused = |lost: &RefitTask<'_>, stats: &Stats| repair.refit(lost, stats).unwrap_err();
         let other: Arc<dyn Weight> = Arc::new(Dense(draw.matrix(40, 35)));
-        let error = refused(&Lost { after: &other, ..lost }, &stats);
+        let error = refused(&RefitTask { after: &other, ..lost }, &stats);
         assert!(matches!(error, MethodError::Shape { site: SITE, want: 36, got: 35, .. }), "{entry:?} {error}");
         let mut wild = before.clone();
         wild.data_mut()[3] = f32::NEG_INFINITY;
-        let error = refused(&Lost { before: &wild, ..lost }, &stats);
+        let error = refused(&RefitTask { before: &wild, ..lost }, &stats);
         assert!(matches!(error, MethodError::Numeric { site: SITE, .. }), "{entry:?} {error}");
         let wild: Arc<dyn Weight> = Arc::new(Dense(wild));
-        let error = refused(&Lost { after: &wild, ..lost }, &stats);
+        let error = refused(&RefitTask { after: &wild, ..lost }, &stats);
         assert!(matches!(error, MethodError::Numeric { site: SITE, .. }), "{entry:?} {error}");
         for &stat in entry.card.needs {
             let error = refused(&lost, &Stats::new(80));
@@ -265,8 +267,8 @@ fn what_cannot_be_is_refused() {
     }
     let message = |name: &str, settings: Settings| {
         let Build::Matrix(build) = find(name).unwrap().build else { panic!() };
-        let lost = Lost { site: SITE, before: &before, after: &after };
-        build(&settings).and_then(|repair| repair.restore(&lost, &stats)).unwrap_err().to_string()
+        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        build(&settings).and_then(|repair| repair.refit(&lost, &stats)).unwrap_err().to_string()
     };
     let plain = Settings::default;
     let says = message("eora", Settings { rank: Some(37), ..plain() });
@@ -281,8 +283,8 @@ fn what_cannot_be_is_refused() {
         let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::Row };
         (encode::find("svd").unwrap().build)(&plain()).unwrap().encode(&task, &stats, &Pool::new(1)).unwrap().weight
     };
-    let lost = Lost { site: SITE, before: &before, after: &low };
-    let says = build(find("masked-least-squares").unwrap(), 1).restore(&lost, &stats).unwrap_err().to_string();
+    let lost = RefitTask { site: SITE, before: &before, after: &low };
+    let says = build(find("masked-least-squares").unwrap(), 1).refit(&lost, &stats).unwrap_err().to_string();
     assert_eq!(
         says,
         "masked-least-squares does not work on block 1 ffn output: a low rank weight: its parts have no mask"

@@ -96,8 +96,8 @@ impl Files {
 
 /// What the figures do not say: how much of them was there already.
 fn remarks(done: &Done) {
-    for spoilt in &done.spoilt {
-        show::remark(&format!("note: {spoilt}; measured anew"));
+    for corrupt in &done.corrupt {
+        show::remark(&format!("note: {corrupt}; measured anew"));
     }
     show::remark(&format!("measured now: {}; found from earlier runs: {}", done.computed, done.found));
 }

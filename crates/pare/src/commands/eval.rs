@@ -11,7 +11,7 @@ use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::tasks::{self, Accuracy, Outcome};
 use pare_engine::text::{Text, named};
-use pare_engine::verify::{Entry, Measures, verify};
+use pare_engine::verify::{Entry, MeasureOptions, verify};
 use pare_methods::metric::Estimate;
 use pare_model::model::PackAs;
 use serde_json::{Value, json};
@@ -69,8 +69,15 @@ pub(crate) fn run(arguments: &Eval, work: Work<'_>) -> Result<()> {
     let series = Series { tasks: arguments.probes, seed: arguments.texts.seed };
     let probes = (arguments.probes > 0).then_some((&bundle.tokenizer, series));
     let pack = arguments.weights.pack();
-    let measures =
-        Measures { texts: &texts, context, stride, probes, speed: !arguments.no_speed, pack, text_as_packed: true };
+    let measures = MeasureOptions {
+        texts: &texts,
+        context,
+        stride,
+        probes,
+        speed: !arguments.no_speed,
+        pack,
+        text_as_packed: true,
+    };
     let mut figures = verify(&entries, &measures, work)?;
     // Memory is measured in a process of its own, which runs what is stored.
     if !arguments.no_speed && pack == PackAs::Stored {

@@ -5,13 +5,13 @@ use crate::cli::Export as Arguments;
 use crate::show;
 use anyhow::Result;
 use pare_engine::bundle::Bundle;
-use pare_engine::export::mixed::{self, Losses, Manner, Types};
+use pare_engine::export::mixed::{self, Losses, QuantiseOptions, Types};
 use pare_engine::export::{Export, Target, Written};
 use pare_engine::progress::Work;
 use pare_engine::report::Role;
 use pare_engine::split::Split;
 use pare_engine::text::{Named, Text, named};
-use pare_engine::verify::{Entry, Measures, verify};
+use pare_engine::verify::{Entry, MeasureOptions, verify};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::imatrix::Imatrix;
 use pare_format::write::{NewFile, refuse_inputs};
@@ -155,7 +155,7 @@ fn remark(notes: &[String]) {
 
 /// The file with these types; what is written of a matrix are the very codes that were chosen.
 fn quantise(bundle: Bundle, types: &Types, text: &Text, file: NewFile, work: Work<'_>) -> Result<Written> {
-    let bundle = mixed::quantise(bundle, types, &Manner::default(), text, work)?;
+    let bundle = mixed::quantise(bundle, types, &QuantiseOptions::default(), text, work)?;
     Ok(Export::as_stored(&bundle)?.write(file, work)?)
 }
 
@@ -164,7 +164,7 @@ fn measured(path: &Path, reference: &Model, texts: &[Named], context: usize, wor
     let written = Bundle::open(&path.display().to_string(), work)?;
     let entry = |label, role, model| Entry { label, role, model, bytes: None, as_stored: false, speed_only: false };
     let entries = [entry("dense", Role::Dense, reference), entry("written", Role::Result, &written.model)];
-    let figures = verify(&entries, &Measures::of_text(texts, context), work)?;
+    let figures = verify(&entries, &MeasureOptions::of_text(texts, context), work)?;
     let texts = figures.get(1).map_or(&[][..], |figures| &figures.texts);
     Ok(texts.iter().map(|text| text.kl_mean.unwrap_or(f64::NAN)).collect())
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use pare_engine::export::imatrix::observe;
 use pare_engine::progress::Work;
 use pare_engine::{Error, refuse_not_finite};
-use pare_format::imatrix::Form;
+use pare_format::imatrix::ImatrixFormat;
 use pare_format::write::{NewFile, refuse_inputs};
 use serde_json::json;
 use std::path::Path;
@@ -45,10 +45,10 @@ pub(crate) fn run(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     ))
 }
 
-fn form(path: &Path) -> Result<Form> {
+fn form(path: &Path) -> Result<ImatrixFormat> {
     match path.extension().and_then(|end| end.to_str()) {
-        Some(end) if end.eq_ignore_ascii_case("gguf") => Ok(Form::Gguf),
-        Some(end) if end.eq_ignore_ascii_case("dat") => Ok(Form::Binary),
+        Some(end) if end.eq_ignore_ascii_case("gguf") => Ok(ImatrixFormat::Gguf),
+        Some(end) if end.eq_ignore_ascii_case("dat") => Ok(ImatrixFormat::Binary),
         _ => Err(Error::Refused(format!(
             "{}: the name says in which form an importance matrix is written: give one that ends in .gguf, or in .dat for older programs",
             path.display()

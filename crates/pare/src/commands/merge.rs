@@ -12,7 +12,7 @@ use pare_engine::progress::Work;
 use pare_engine::report::{Figures, Role};
 use pare_engine::split::Split;
 use pare_engine::text::{Named, Text, named};
-use pare_engine::verify::{Entry, Measures, verify};
+use pare_engine::verify::{Entry, MeasureOptions, verify};
 use pare_engine::write::{WriteAs, write_directory};
 use pare_engine::{Error, refuse_not_finite};
 use pare_format::write::{OutputDir, refuse_inputs};
@@ -142,7 +142,7 @@ fn lowest(merges: &[(&'static str, Joined)], text: &[Named], context: usize, wor
             speed_only: false,
         })
         .collect();
-    let figures = verify(&entries, &Measures::of_text(text, context), work)?;
+    let figures = verify(&entries, &MeasureOptions::of_text(text, context), work)?;
     let perplexity = |at: &usize| figures.get(*at).map_or(f64::INFINITY, perplexity);
     Ok((0..merges.len()).min_by(|a, b| perplexity(a).total_cmp(&perplexity(b))).unwrap_or(0))
 }
@@ -210,7 +210,7 @@ fn figures(
         .into_iter()
         .map(|(label, role, bytes, model)| Entry { label, role, model, bytes, as_stored: false, speed_only: false })
         .collect();
-    Ok(verify(&entries, &Measures::of_text(held_out, window(&arguments.texts, first)), work)?)
+    Ok(verify(&entries, &MeasureOptions::of_text(held_out, window(&arguments.texts, first)), work)?)
 }
 
 /// What was matched and what was left of the error, in one line; nothing for a method that looks at no text.

@@ -4,7 +4,7 @@ use crate::model::{Tiny, tensor};
 use crate::program::{names, pare};
 use crate::words::story;
 use pare_format::gguf::{GgufModel, Value as Key};
-use pare_format::imatrix::{Form, Imatrix, Inputs};
+use pare_format::imatrix::{Imatrix, ImatrixFormat, Inputs};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -104,7 +104,7 @@ fn an_export_loses_less_where_inputs_are_large() {
 #[test]
 fn what_does_not_fit_the_model_is_refused_by_name() {
     let tiny = Tiny::five_blocks();
-    let write = |file: &str, entries: &[(&str, usize)], form: Form| {
+    let write = |file: &str, entries: &[(&str, usize)], form: ImatrixFormat| {
         let inputs = |width: usize| Inputs { squares: vec![1.0; width], count: 1.0 };
         let entries = entries.iter().map(|(name, width)| ((*name).to_owned(), inputs(*width))).collect();
         let imatrix = Imatrix { entries, ..Imatrix::default() };
@@ -117,12 +117,13 @@ fn what_does_not_fit_the_model_is_refused_by_name() {
         assert!(!Path::new(&output).exists(), "{more:?}");
     };
     let q4 = |file: &str, parts: &[&str]| refuses(&["--gguf", "q4_0", "--imatrix", file], parts);
-    let unknown = write("unknown.gguf", &[("blk.0.attn_q.weight", 64), ("blk.9.attn_q.weight", 64)], Form::Gguf);
+    let unknown =
+        write("unknown.gguf", &[("blk.0.attn_q.weight", 64), ("blk.9.attn_q.weight", 64)], ImatrixFormat::Gguf);
     q4(&unknown, &["unknown.gguf", "\"blk.9.attn_q.weight\"", "36 matrices", "another model"]);
-    let narrow = write("narrow.dat", &[("blk.1.ffn_down.weight", 32)], Form::Binary);
+    let narrow = write("narrow.dat", &[("blk.1.ffn_down.weight", 32)], ImatrixFormat::Binary);
     q4(&narrow, &["narrow.dat", "\"blk.1.ffn_down.weight\"", "found 32 inputs, expected 64"]);
     // A vector is no matrix.
-    let vector = write("vector.gguf", &[("blk.0.attn_norm.weight", 64)], Form::Gguf);
+    let vector = write("vector.gguf", &[("blk.0.attn_norm.weight", 64)], ImatrixFormat::Gguf);
     q4(&vector, &["vector.gguf", "\"blk.0.attn_norm.weight\""]);
     q4(&tiny.path("none.gguf"), &["none.gguf"]);
     let text = tiny.write("text.dat", "no importance matrix");
@@ -130,7 +131,7 @@ fn what_does_not_fit_the_model_is_refused_by_name() {
     pare(["export", &model, "--gguf", "f16", "-o", &tiny.path("model.gguf")]).succeeds();
     q4(&tiny.path("model.gguf"), &["model.gguf", "\"general.type\"", "\"model\"", "\"imatrix\""]);
 
-    let sound = write("sound.gguf", &[("blk.0.attn_q.weight", 64)], Form::Gguf);
+    let sound = write("sound.gguf", &[("blk.0.attn_q.weight", 64)], ImatrixFormat::Gguf);
     refuses(&["--gguf", "f16", "--imatrix", &sound], &["--imatrix", "f16"]);
     refuses(&["--gguf", "mixed", "--imatrix", &sound], &["--imatrix", "--text"]);
     refuses(&["--gguf", "q4_0", "--gptq", "--imatrix", &sound], &["--imatrix", "--gptq", "cannot be used with"]);

@@ -187,10 +187,10 @@ fn a_model_that_writes_its_own_texts_needs_none() {
     );
     let texts = names(&tiny.folder().join("cache/text"));
     assert_eq!(texts.len(), 2, "{texts:?}");
-    // The second run reads them, the third finds them spoilt and writes them again.
+    // The second run reads them, the third finds them corrupt and writes them again.
     let mut second = proof().json();
     for text in &texts {
-        fs::write(tiny.folder().join("cache/text").join(text), "spoilt").unwrap();
+        fs::write(tiny.folder().join("cache/text").join(text), "corrupt").unwrap();
     }
     let mut third = proof().json();
     for report in [&mut first, &mut second, &mut third] {

@@ -9,7 +9,7 @@ use crate::progress::Work;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::pool::Pool;
 use pare_methods::metric::Divergence;
-use pare_methods::rounding::{Effort, Form};
+use pare_methods::rounding::{HessianFactor, RoundingOptions};
 use pare_model::block::Block;
 use pare_model::forward::logits_of;
 use pare_model::matrix::Matrix;
@@ -35,7 +35,7 @@ const OWN_GRID: f64 = 2.0;
 /// How far the moments of few tokens are trusted.
 const DAMPING: f64 = 0.1;
 /// What is tried in the model is rounded plainly, with the inputs' weights.
-const PLAIN: Effort = Effort { carry: false, rounds: 0 };
+const PLAIN: RoundingOptions = RoundingOptions { carry: false, rounds: 0 };
 
 /// What a matrix can become, and bytes and loss of each.
 #[derive(Clone, Debug)]
@@ -46,13 +46,13 @@ pub(super) struct Curve {
 }
 
 /// A matrix that is measured.
-struct Measured<'a> {
+struct RoundingProbe<'a> {
     weight: &'a dyn Weight,
     matrix: Matrix,
     /// The rows that stand for all of them.
     sample: Matrix,
     /// Codes are chosen against this.
-    form: Arc<Form>,
+    hessian: Arc<HessianFactor>,
     /// What it reads on the measured text, `[T, in]`.
     inputs: &'a [f32],
 }
@@ -130,18 +130,18 @@ pub(super) fn curves(
         for (projections, part) in PARTS {
             let mut whole = fast_block.clone();
             let mut found = Vec::new();
-            let mut form: Option<(Point, Arc<Form>)> = None;
+            let mut hessian: Option<(Point, Arc<HessianFactor>)> = None;
             for &projection in projections {
                 let Some(linear) = block.linear(projection) else { continue };
                 let (inputs, point) = (linear.inputs(), projection.input());
-                let form = match &form {
-                    Some((of, form)) if *of == point => Arc::clone(form),
+                let hessian = match &hessian {
+                    Some((of, hessian)) if *of == point => Arc::clone(hessian),
                     _ => {
-                        let own = self::form(&gram(seen.at(point), inputs, pool), inputs, Site::new(index, point))?;
-                        Arc::clone(&form.insert((point, Arc::new(own))).1)
+                        let own = self::hessian(&gram(seen.at(point), inputs, pool), inputs, Site::new(index, point))?;
+                        Arc::clone(&hessian.insert((point, Arc::new(own))).1)
                     }
                 };
-                let measured = Measured::new(&linear.weight, form, own.at(point));
+                let measured = RoundingProbe::new(&linear.weight, hessian, own.at(point));
                 let probe = measured.probe(pool)?;
                 let tried = repack(&probe.weight, PackAs::Exact, pool);
                 let mut single = fast_block.clone();
@@ -168,9 +168,9 @@ pub(super) fn curves(
     }
 
     let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
-    let of_logits = form(&gram(&last_norm(dense, &chosen_on.x), width, pool), width, last)?;
+    let of_logits = hessian(&gram(&last_norm(dense, &chosen_on.x), width, pool), width, last)?;
     let of_rows = match &dense.head {
-        Some(_) => form(&unit(width), width, last)?,
+        Some(_) => hessian(&unit(width), width, last)?,
         None => of_logits.clone(),
     };
     // These two are tried in the model type by type: an embedding that is the head too is off twice, and no error of its rows says how much.
@@ -211,26 +211,26 @@ const PARTS: [(&[Projection], Point); 2] = [
     (&[Projection::Gate, Projection::Up, Projection::Down], Point::FfnPart),
 ];
 
-fn form(gram: &[f64], inputs: usize, site: Site) -> Result<Form, Error> {
-    Form::new(gram, inputs, DAMPING)
+fn hessian(gram: &[f64], inputs: usize, site: Site) -> Result<HessianFactor, Error> {
+    HessianFactor::new(gram, inputs, DAMPING)
         .map_err(|cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause }))
 }
 
 /// What is written where codes are chosen.
-const CHOSEN: Effort = Effort { carry: true, rounds: 1 };
+const CHOSEN: RoundingOptions = RoundingOptions { carry: true, rounds: 1 };
 
 /// What a model with this weight in the place of its own loses, in nats.
 type Nats<'a> = dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error> + 'a;
 
 /// The loss of every type of fewer bytes than the weight has, each measured in the model.
-fn tried(weight: &Arc<dyn Weight>, form: &Form, nats: &Nats<'_>, pool: &Pool) -> Result<Curve, Error> {
+fn tried(weight: &Arc<dyn Weight>, hessian: &HessianFactor, nats: &Nats<'_>, pool: &Pool) -> Result<Curve, Error> {
     let (as_read, matrix) = (Way::as_read(weight.as_ref()), unpacked(weight));
     let most = bytes(matrix.shape(), as_read.row_type());
     let mut curve = Curve { ways: vec![as_read], options: vec![(most, 0.0)] };
     for ty in fitting(matrix.cols()) {
         let bytes = bytes(matrix.shape(), RowType::Blocks(ty));
         if bytes < most {
-            let (other, _) = encode(form, ty, CHOSEN, &matrix, pool).ok_or_else(does_not_fit)?;
+            let (other, _) = encode(hessian, ty, CHOSEN, &matrix, pool).ok_or_else(does_not_fit)?;
             curve.push(Way::Encoded(ty), bytes, nats(&other)?);
         }
     }
@@ -248,13 +248,13 @@ impl Curve {
     }
 }
 
-impl<'a> Measured<'a> {
-    fn new(weight: &'a Arc<dyn Weight>, form: Arc<Form>, inputs: &'a [f32]) -> Self {
+impl<'a> RoundingProbe<'a> {
+    fn new(weight: &'a Arc<dyn Weight>, hessian: Arc<HessianFactor>, inputs: &'a [f32]) -> Self {
         let matrix = unpacked(weight);
         let rows = matrix.rows();
         let sample: Vec<usize> = (0..rows.min(SAMPLE)).map(|at| at * rows / rows.min(SAMPLE)).collect();
         let sample = matrix.select_rows(&sample);
-        Self { weight: weight.as_ref(), matrix, sample, form, inputs }
+        Self { weight: weight.as_ref(), matrix, sample, hessian, inputs }
     }
 
     /// The squared error of the outputs of the sampled rows when they are `other`.
@@ -267,8 +267,8 @@ impl<'a> Measured<'a> {
     }
 
     /// The error of a type on the sampled rows; none when they are no whole number of blocks.
-    fn error(&self, ty: BlockType, effort: Effort, pool: &Pool) -> Option<f64> {
-        let (other, _) = encode(&self.form, ty, effort, &self.sample, pool)?;
+    fn error(&self, ty: BlockType, rounding: RoundingOptions, pool: &Pool) -> Option<f64> {
+        let (other, _) = encode(&self.hessian, ty, rounding, &self.sample, pool)?;
         Some(self.off(unpacked(&other), pool))
     }
 
@@ -288,7 +288,7 @@ impl<'a> Measured<'a> {
         for ty in PROBES {
             let error = self.error(ty, PLAIN, pool).ok_or_else(does_not_fit)?;
             if error > OWN_GRID * fine {
-                let weight = encode(&self.form, ty, PLAIN, &self.matrix, pool).ok_or_else(does_not_fit)?.0;
+                let weight = encode(&self.hessian, ty, PLAIN, &self.matrix, pool).ok_or_else(does_not_fit)?.0;
                 return Ok(Probe { weight, error });
             }
         }

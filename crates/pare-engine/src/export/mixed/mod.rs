@@ -7,7 +7,7 @@ mod stream;
 mod types;
 
 pub(crate) use choose::choose;
-pub use quantise::Manner;
+pub use quantise::QuantiseOptions;
 pub(super) use types::NAMES;
 pub use types::{Types, Way};
 
@@ -159,8 +159,14 @@ pub fn types_of(bundle: &Bundle, target: Target) -> Result<Types, Error> {
 ///
 /// # Errors
 /// The user stops it; moments that are not finite or have no Cholesky factor.
-pub fn quantise(bundle: Bundle, types: &Types, manner: &Manner, text: &Text, work: Work<'_>) -> Result<Bundle, Error> {
-    let model = quantise::quantise(&bundle.model, &text.sequences, types, manner, work)?;
+pub fn quantise(
+    bundle: Bundle,
+    types: &Types,
+    options: &QuantiseOptions,
+    text: &Text,
+    work: Work<'_>,
+) -> Result<Bundle, Error> {
+    let model = quantise::quantise(&bundle.model, &text.sequences, types, options, work)?;
     Ok(Bundle { model, rewritten: true, ..bundle })
 }
 

@@ -9,7 +9,7 @@ use pare_format::map::Bytes;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::gram::accumulate_gram;
 use pare_kernels::pool::Pool;
-use pare_methods::rounding::{Effort, Form, Rounder, towards};
+use pare_methods::rounding::{HessianFactor, Rounder, RoundingOptions, correct_drift};
 use pare_model::block::Block;
 use pare_model::matrix::Matrix;
 use pare_model::model::{Model, PackAs};
@@ -24,7 +24,7 @@ const ROWS: usize = 16;
 
 /// How a model is quantised.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Manner {
+pub struct QuantiseOptions {
     /// Damping of the moments, relative to the mean of their diagonal.
     pub damping: f64,
     /// The same for the embedding that is the head too: what it is as an embedding.
@@ -34,39 +34,39 @@ pub struct Manner {
     /// How much of that correction is taken, 0..=1.
     pub correction: f64,
     /// Work for each row.
-    pub effort: Effort,
+    pub rounding: RoundingOptions,
 }
 
-impl Default for Manner {
+impl Default for QuantiseOptions {
     fn default() -> Self {
         Self {
             damping: 0.01,
             tied_damping: 0.1,
             correction_damping: 0.1,
             correction: 1.0,
-            effort: Effort { carry: true, rounds: 1 },
+            rounding: RoundingOptions { carry: true, rounds: 1 },
         }
     }
 }
 
 /// Encodes every row of `target`; the sum of the rows' errors.
 pub(super) fn encode(
-    form: &Form,
+    hessian: &HessianFactor,
     ty: BlockType,
-    effort: Effort,
+    rounding: RoundingOptions,
     target: &Matrix,
     pool: &Pool,
 ) -> Option<(Arc<dyn Weight>, f64)> {
     let [rows, columns] = target.shape();
     let row_bytes = columns / ty.values_per_block() * ty.bytes_per_block();
     let mut bytes = vec![0u8; rows * row_bytes];
-    Rounder::new(form, ty, effort)?;
+    Rounder::new(hessian, ty, rounding)?;
     let parts: Vec<Mutex<(&mut [u8], f64)>> =
         bytes.chunks_mut(ROWS * row_bytes).map(|bytes| Mutex::new((bytes, 0.0))).collect();
     pool.run(parts.len(), &|part| {
         let mut own = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
         let (bytes, error) = &mut *own;
-        let Some(mut rounder) = Rounder::new(form, ty, effort) else { return };
+        let Some(mut rounder) = Rounder::new(hessian, ty, rounding) else { return };
         for (row, bytes) in (part * ROWS..).zip(bytes.chunks_mut(row_bytes)) {
             *error += rounder.row(target.row(row), bytes);
         }
@@ -96,20 +96,20 @@ pub(super) fn halved(matrix: &Matrix) -> Result<Arc<dyn Weight>, Error> {
     Ok(Arc::new(stored))
 }
 
-/// A target in the type that was chosen for it, codes against a form; none where it stays as it was read. Neither is made without need.
-fn made<F: Borrow<Form>>(
+/// A target in the type that was chosen for it, codes against a hessian; none where it stays as it was read. Neither is made without need.
+fn made<F: Borrow<HessianFactor>>(
     way: Way,
     target: impl FnOnce() -> Matrix,
-    form: impl FnOnce() -> Result<F, Error>,
-    effort: Effort,
+    hessian: impl FnOnce() -> Result<F, Error>,
+    rounding: RoundingOptions,
     pool: &Pool,
 ) -> Result<Option<Arc<dyn Weight>>, Error> {
     match way {
         Way::AsRead(_) => Ok(None),
         Way::Half => halved(&target()).map(Some),
         Way::Encoded(ty) => {
-            let form = form()?;
-            let (weight, _) = encode(form.borrow(), ty, effort, &target(), pool).ok_or_else(does_not_fit)?;
+            let hessian = hessian()?;
+            let (weight, _) = encode(hessian.borrow(), ty, rounding, &target(), pool).ok_or_else(does_not_fit)?;
             Ok(Some(weight))
         }
     }
@@ -164,7 +164,7 @@ pub(super) fn quantise(
     dense: &Model,
     sequences: &[Vec<u32>],
     types: &Types,
-    manner: &Manner,
+    options: &QuantiseOptions,
     work: Work<'_>,
 ) -> Result<Model, Error> {
     let fails = |site: Site| move |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
@@ -176,15 +176,15 @@ pub(super) fn quantise(
     let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
     let width = dense.architecture.hidden;
     if dense.head.is_none() {
-        let form = || {
+        let hessian = || {
             let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
             for block in &fast.blocks {
                 stream.pass(block, work)?;
             }
             let moments = gram(&last_norm(dense, &stream.x), width, pool);
-            Form::new(&moments, width, manner.tied_damping).map_err(fails(last))
+            HessianFactor::new(&moments, width, options.tied_damping).map_err(fails(last))
         };
-        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), form, manner.effort, pool)? {
+        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), hessian, options.rounding, pool)? {
             model.embedding = weight;
         }
     }
@@ -196,21 +196,21 @@ pub(super) fn quantise(
     let mut blocks = model.blocks.clone();
     for (index, block) in blocks.iter_mut().enumerate() {
         let types = types.blocks.get(index).ok_or_else(does_not_fit)?;
-        quantise_block(&fast.blocks[index], block, (index, types), [&mut ahead, &mut behind], manner, work)?;
+        quantise_block(&fast.blocks[index], block, (index, types), [&mut ahead, &mut behind], options, work)?;
         work.progress.advance(1, "");
     }
     model.blocks = blocks;
     if let Some(head) = &dense.head {
-        let form = || {
+        let hessian = || {
             let moments = gram(&last_norm(&model, &behind.x), width, pool);
-            Form::new(&moments, width, manner.damping).map_err(fails(last))
+            HessianFactor::new(&moments, width, options.damping).map_err(fails(last))
         };
-        let weight = made(types.head, || head.to_matrix(), form, manner.effort, pool)?;
+        let weight = made(types.head, || head.to_matrix(), hessian, options.rounding, pool)?;
         if let (Some(head), Some(weight)) = (&mut model.head, weight) {
             head.weight = weight;
         }
-        let form = || Form::new(&unit(width), width, manner.damping).map_err(fails(last));
-        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), form, manner.effort, pool)? {
+        let hessian = || HessianFactor::new(&unit(width), width, options.damping).map_err(fails(last));
+        if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), hessian, options.rounding, pool)? {
             model.embedding = weight;
         }
     }
@@ -224,14 +224,14 @@ fn quantise_block(
     block: &mut Block,
     (index, types): (usize, &[Way; 7]),
     [ahead, behind]: [&mut Stream<'_>; 2],
-    manner: &Manner,
+    options: &QuantiseOptions,
     work: Work<'_>,
 ) -> Result<(), Error> {
     let pool = work.pool;
     let step = |block: &mut Block, point: Point, inputs: &[f32], drift: &[f32], projections: &[Projection]| {
         let site = Site::new(index, point);
         let writes = matches!(point, Point::AttentionOut | Point::FfnOut);
-        step(block, (site, writes), inputs, drift, projections, types, manner, pool)
+        step(block, (site, writes), inputs, drift, projections, types, options, pool)
     };
     let difference = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
     if let (Some(own), Some(now)) = (dense.attention(), block.attention()) {
@@ -277,7 +277,7 @@ fn step(
     drift: &[f32],
     projections: &[Projection],
     types: &[Way; 7],
-    manner: &Manner,
+    options: &QuantiseOptions,
     pool: &Pool,
 ) -> Result<(), Error> {
     let fails = |cause| Error::from(pare_methods::error::MethodError::Numeric { site, cause });
@@ -288,18 +288,18 @@ fn step(
     let sizes = projections.iter().find_map(|&p| block.linear(p).map(|linear| [linear.inputs(), linear.outputs()]));
     let Some([n, outputs]) = sizes else { return Ok(()) };
     let (moments, cross) = moments(inputs, n, drift, if writes { outputs } else { n }, pool);
-    let form = Form::new(&moments, n, manner.damping).map_err(fails)?;
+    let hessian = HessianFactor::new(&moments, n, options.damping).map_err(fails)?;
     for &projection in projections {
         let Some(linear) = block.linear_mut(projection) else { continue };
         if matches!(way(projection), Way::AsRead(_)) {
             continue;
         }
         let mut target = linear.to_matrix();
-        if manner.correction > 0.0 {
-            towards(&mut target, &moments, &cross, writes, manner.correction_damping, manner.correction)
+        if options.correction > 0.0 {
+            correct_drift(&mut target, &moments, &cross, writes, options.correction_damping, options.correction)
                 .map_err(fails)?;
         }
-        if let Some(weight) = made(way(projection), || target, || Ok(&form), manner.effort, pool)? {
+        if let Some(weight) = made(way(projection), || target, || Ok(&hessian), options.rounding, pool)? {
             linear.weight = weight;
         }
     }

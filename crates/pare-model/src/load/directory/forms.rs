@@ -4,7 +4,7 @@ use super::{element, quantised, wrong_shape};
 use crate::load::gguf;
 use crate::storage::{Element, LowRank, Sparse, Stored, Sum, Wrapped};
 use crate::weight::Weight;
-use pare_format::directory::{Form, ModelDirectory, suffix_of};
+use pare_format::directory::{ModelDirectory, StorageForm, suffix_of};
 use pare_format::safetensors::{Dtype, TensorView};
 use pare_format::{FormatError, FormatErrorKind, Result};
 use pare_kernels::block_diagonal::BlockDiagonal;
@@ -17,26 +17,26 @@ use std::sync::Arc;
 pub(super) fn weight(
     directory: &ModelDirectory,
     name: &str,
-    form: &Form,
+    form: &StorageForm,
     shape: [usize; 2],
 ) -> Result<Arc<dyn Weight>> {
     let tensors = Parts { directory, name, shape };
     Ok(match form {
-        Form::Plain => Arc::new(plain(&directory.require(name)?, name, shape)?),
-        Form::Quantised(packing) => {
+        StorageForm::Plain => Arc::new(plain(&directory.require(name)?, name, shape)?),
+        StorageForm::Quantised(packing) => {
             let group = directory.config().quantised.as_ref().and_then(|quantised| quantised.group);
             quantised::weight(directory, name, *packing, group, shape)?
         }
-        Form::Blocks(ty) => Arc::new(tensors.blocks(&suffix_of(*ty), gguf::element(*ty))?),
-        Form::TwoOfFour => Arc::new(tensors.two_of_four()?),
-        Form::EightRows => Arc::new(tensors.eight_rows()?),
-        Form::LowRank => Arc::new(tensors.low_rank()?),
-        Form::Sum(forms) => {
+        StorageForm::Blocks(ty) => Arc::new(tensors.blocks(&suffix_of(*ty), gguf::element(*ty))?),
+        StorageForm::TwoOfFour => Arc::new(tensors.two_of_four()?),
+        StorageForm::EightRows => Arc::new(tensors.eight_rows()?),
+        StorageForm::LowRank => Arc::new(tensors.low_rank()?),
+        StorageForm::Sum(forms) => {
             let term = |(index, form)| weight(directory, &format!("{name}.sum.{index}"), form, shape);
             let terms = forms.iter().enumerate().map(term).collect::<Result<_>>()?;
             Arc::new(Sum::new(terms).ok_or_else(|| tensors.wrong("sum", "has no terms", "at least one"))?)
         }
-        Form::Wrapped(form) => {
+        StorageForm::Wrapped(form) => {
             let core = weight(directory, &format!("{name}.wrapped.core"), form, shape)?;
             let (left, right) = (tensors.diagonal("wrapped.left", 0)?, tensors.diagonal("wrapped.right", 1)?);
             let wrapped = Wrapped::new(Arc::new(left), core, Arc::new(right));

@@ -2,7 +2,7 @@
 
 use crate::cli::Sort;
 use crate::show;
-use pare_engine::compare::{AS_READ, Comparison, DENSE, Entry, Measured};
+use pare_engine::compare::{AS_READ, Comparison, DENSE, Entry, ModelFigures};
 use std::cmp::Ordering;
 
 const HEAD: [&str; 18] = [
@@ -33,7 +33,7 @@ const NONE: &str = "-";
 struct Line<'a> {
     label: &'a str,
     keep: Option<f64>,
-    figures: &'a Measured,
+    figures: &'a ModelFigures,
 }
 
 /// Everything that the terminal shows of a comparison.
@@ -83,7 +83,7 @@ fn with_figures(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
 /// Column before which the other texts stand.
 const AFTER_TEXT: usize = 8;
 
-fn head(dense: &Measured) -> Vec<String> {
+fn head(dense: &ModelFigures) -> Vec<String> {
     let mut head = HEAD.map(str::to_owned).to_vec();
     let others = dense
         .texts

@@ -8,7 +8,7 @@ const STRIP: usize = 32;
 
 /// Second moments of the inputs, damped, and the upper Cholesky factor of their inverse.
 #[derive(Clone, Debug)]
-pub struct Form {
+pub struct HessianFactor {
     inputs: usize,
     /// `[n, n]`, damped.
     moments: Vec<f32>,
@@ -23,7 +23,7 @@ pub struct Form {
     damping: f64,
 }
 
-impl Form {
+impl HessianFactor {
     /// From a Gram matrix `[n, n]`, to whose diagonal `damping` times its mean is added; ten times that, up to 1, while it has no
     /// Cholesky factor.
     ///
@@ -37,7 +37,7 @@ impl Form {
     /// can still make up for.
     ///
     /// # Errors
-    /// As [`Form::new`].
+    /// As [`HessianFactor::new`].
     pub fn largest_first(gram: &[f64], inputs: usize, damping: f64) -> Result<Self, NumericCause> {
         let mut order: Vec<usize> = (0..inputs).collect();
         order.sort_by(|&a, &b| gram[b * inputs + b].total_cmp(&gram[a * inputs + a]));
