@@ -2,10 +2,8 @@
 
 use crate::check;
 use crate::project::{Project, run};
+use crate::tidy::OWN;
 use anyhow::Result;
-
-/// Files under `goldens/` that come from pare, not from a script beside them.
-pub(crate) const OWN: &[&str] = &["goldens/end-to-end.tsv", "goldens/end-to-end/run.txt"];
 
 /// Lets the end-to-end tests write what they found, and shows what changed.
 pub(crate) fn update(project: &Project) -> Result<()> {

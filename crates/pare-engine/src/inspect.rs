@@ -6,9 +6,9 @@ pub use crate::shrink::curve::{LEVELS, curve};
 
 use crate::Error;
 use crate::candidates::Candidates;
+use crate::figures::BlockRedundancy;
 use crate::observe::{Needs, States};
 use crate::progress::Work;
-use crate::report::BlockRedundancy;
 use measures::RedundancyMeasures;
 use pare_methods::card::Grain;
 use pare_methods::score;

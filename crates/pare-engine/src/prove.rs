@@ -6,18 +6,18 @@ mod size;
 pub use beside::{AS_READ, PLAIN_BITS};
 pub use size::{bytes_to_write, result_bytes, size_note};
 
+use crate::Error;
 use crate::bundle::Bundle;
+use crate::figures::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Sample};
 use crate::generate::continue_text;
-use crate::job::{self, JobDirectory};
 use crate::probe::Series;
 use crate::progress::Work;
 use crate::recipe::Recipe;
-use crate::report::{BlockShare, Figures, ModelFacts, RecipeFacts, Report, Sample};
+use crate::shrink::job::{self, JobDirectory};
 use crate::shrink::{self, Repair, Request, Shrunk, kept_shares, shrink};
 use crate::text::{Named, Text, named};
 use crate::verify::{MeasureOptions, verify};
 use crate::write::{WriteAs, Written, allows_bias, check_biases, describe, family_note, write_directory};
-use crate::{Error, report};
 use beside::Beside;
 use pare_format::config::{Family, ModelConfig};
 use pare_format::safetensors::Dtype;
@@ -424,13 +424,4 @@ fn summary(plan: &Plan) -> Vec<Value> {
             other => json!(other),
         })
         .collect()
-}
-
-/// The report as a file.
-///
-/// # Errors
-/// The template fails, which is a mistake in pare.
-pub fn html(report: &Report) -> Result<String, Error> {
-    report::render(report)
-        .map_err(|error| Error::Refused(format!("the report could not be rendered ({error}); please report this")))
 }

@@ -5,6 +5,7 @@
 
 mod block;
 pub(crate) mod curve;
+pub mod job;
 mod measure;
 mod possible;
 mod prepare;
@@ -18,10 +19,10 @@ pub use shares::kept_shares;
 
 use crate::as_read::AsRead;
 use crate::candidates::projection_weights;
-use crate::job::JobDirectory;
 use crate::observe::{Needs, States, observe};
 use crate::progress::Work;
 use crate::recipe::{Encode, Recipe};
+use crate::shrink::job::JobDirectory;
 use crate::split::Split;
 use crate::{Error, parallel, rewriting};
 use block::Decided;

@@ -1,5 +1,6 @@
 //! Tokens per second, measured: models take turns, so that a machine that changes its speed changes it for all.
 
+pub use crate::bench::PROMPT;
 use crate::bench::measure::{Sizes, Track, in_turn};
 use crate::bench::spread::Spread;
 use crate::progress::{Interrupted, Work};
@@ -14,8 +15,6 @@ pub struct Speed {
     pub decode_tok_s: f64,
 }
 
-/// Tokens of the prompt.
-pub const PROMPT: usize = 512;
 /// Decoded tokens per round.
 pub const DECODED: usize = 64;
 /// Rounds after the first, which warms up and is not counted.

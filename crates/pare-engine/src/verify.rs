@@ -1,9 +1,9 @@
 //! Verifying: every figure of every model on the same text, the same tasks, in one run.
 
 use crate::evaluate::{TextFigures, Window, on_text, strided, windows};
+use crate::figures::{Figures, OnText, Role};
 use crate::probe::{self, Series};
 use crate::progress::Work;
-use crate::report::{Figures, OnText, Role};
 use crate::text::Named;
 use crate::{Error, speed};
 use pare_format::tokenizer::Tokenizer;

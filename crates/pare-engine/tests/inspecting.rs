@@ -1,8 +1,8 @@
 //! Inspecting: figures of every block, what they say of copies, and curves that rise with what is removed.
 
 use crate::tiny::{five_blocks, logits, sequences, work};
+use pare_engine::figures::BlockRedundancy;
 use pare_engine::inspect::{LEVELS, curve, inspect};
-use pare_engine::report::BlockRedundancy;
 use pare_engine::split::Split;
 use pare_kernels::pool::Pool;
 use pare_model::model::Model;

@@ -2,9 +2,9 @@
 
 use crate::tiny::{five_blocks, model_for, sequences, weights, work};
 use pare_engine::Error;
-use pare_engine::job::JobDirectory;
 use pare_engine::progress::{Interrupt, Progress, Work};
 use pare_engine::recipe::{BUILT_IN, Recipe};
+use pare_engine::shrink::job::JobDirectory;
 use pare_engine::shrink::{Request, Shrunk, shrink};
 use pare_kernels::pool::Pool;
 use pare_model::model::Model;

@@ -1,9 +1,9 @@
 //! Proofs: every recipe has what it must beat beside it.
 
 use crate::tiny::{bundle, model_for, sequences, work};
+use pare_engine::figures::{Report, Role};
 use pare_engine::prove::{AS_READ, Job, PLAIN_BITS, Proof, prove};
 use pare_engine::recipe::{BUILT_IN, Recipe};
-use pare_engine::report::{Report, Role};
 use pare_engine::text::{Named, Text};
 use pare_engine::write::{WriteAs, weight_bytes};
 use pare_format::write::OutputDir;

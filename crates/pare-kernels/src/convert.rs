@@ -1,8 +1,28 @@
 //! Between f32 and its halves. Narrowing rounds to the nearest, ties to even.
 
 use crate::isa::{Isa, Level};
-use crate::panels::PanelType;
 use half::{bf16, f16};
+
+/// The numbers that panels ([`crate::Panels`]) are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanelType {
+    /// 4 bytes, exact.
+    F32,
+    /// 2 bytes, 11 significant bits, up to 65504.
+    F16,
+    /// 2 bytes, 8 significant bits, the range of f32.
+    Bf16,
+}
+
+impl PanelType {
+    /// Bytes of one value.
+    pub fn bytes_per_value(self) -> usize {
+        match self {
+            PanelType::F32 => 4,
+            PanelType::F16 | PanelType::Bf16 => 2,
+        }
+    }
+}
 
 /// Widens the values of a half-width type, which is exact.
 ///

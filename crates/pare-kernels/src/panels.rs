@@ -1,5 +1,6 @@
 //! A weight matrix repacked in panels of 32 outputs, the layout that every product reads front to back.
 
+pub use crate::convert::PanelType;
 use crate::convert::{narrow, widen};
 use crate::int8::Int8Rows;
 use crate::isa::Isa;
@@ -22,27 +23,6 @@ const STRIP: usize = 16;
 const SMALL: usize = 1 << 15;
 /// Panel bytes that are worth a part of their own.
 const PART_BYTES: usize = 1 << 15;
-
-/// How the values of [`Panels`] are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PanelType {
-    /// 4 bytes, exact.
-    F32,
-    /// 2 bytes, 11 significant bits, up to 65504.
-    F16,
-    /// 2 bytes, 8 significant bits, the range of f32.
-    Bf16,
-}
-
-impl PanelType {
-    /// Bytes of one value.
-    pub fn bytes_per_value(self) -> usize {
-        match self {
-            PanelType::F32 => 4,
-            PanelType::F16 | PanelType::Bf16 => 2,
-        }
-    }
-}
 
 /// A matrix `[out, in]` stored as `[ceil(out / 32)][in][32]`; outputs past the last are zero.
 #[derive(Debug)]

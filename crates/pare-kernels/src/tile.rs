@@ -6,8 +6,8 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use crate::convert::PanelType;
 use crate::isa::{Isa, Level};
-use crate::panels::PanelType;
 
 /// Outputs in one panel.
 pub const PANEL: usize = 32;

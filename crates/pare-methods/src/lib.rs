@@ -7,6 +7,7 @@ mod basis;
 pub mod card;
 mod check;
 pub mod compensate;
+mod cut;
 mod distortion;
 pub mod encode;
 pub mod error;

@@ -1,7 +1,7 @@
 //! Second moments of a reader's inputs, and the calibration error of a cut as their quadratic form.
 
 use crate::check;
-use crate::compensate::Cut;
+use crate::cut::Cut;
 use crate::error::MethodError;
 use crate::linalg;
 use pare_model::matrix::Matrix;

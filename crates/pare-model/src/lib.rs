@@ -18,4 +18,5 @@ pub mod sample;
 pub mod site;
 pub mod stats;
 pub mod storage;
-pub mod weight;
+
+pub use storage::weight;

@@ -1,6 +1,6 @@
 //! What people see: tables, numbers, errors.
 
-use pare_engine::report::{Figures, OnText, Report, Role};
+use pare_engine::figures::{Figures, OnText, Report, Role};
 use serde_json::Value;
 use std::io::{self, Write as _};
 

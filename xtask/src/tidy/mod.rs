@@ -1,10 +1,12 @@
 //! The project's own rules, which neither the compiler nor clippy knows.
 
+mod circles;
 mod data;
 mod layers;
 mod methods;
 mod text;
 
+pub(crate) use data::OWN;
 pub(crate) use methods::AXES;
 #[cfg(test)]
 pub(crate) use methods::headings;
@@ -87,6 +89,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         }
     }
     data::check_goldens(&files, &mut faults);
+    circles::check(&files, &mut faults);
     layers::check(root, &mut faults)?;
     remarks.iter().for_each(|remark| println!("remark: {remark}"));
     faults.iter().for_each(|fault| println!("{fault}"));

@@ -20,6 +20,9 @@ use peer::{Build, Peer};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+/// Tokens of the prompt.
+pub const PROMPT: usize = 512;
+
 /// Tokens of context that [`peak_memory`] runs at, where a model's window allows it.
 pub const MEMORY_CONTEXT: usize = 2048;
 
@@ -33,7 +36,7 @@ pub fn peak_memory(name: &str, work: Work<'_>) -> Result<Option<u64>, Error> {
     let model = bundle.model.packed(PackAs::Stored, work.pool);
     let window = model.architecture.context;
     let context = MEMORY_CONTEXT.min(window).saturating_sub(1);
-    let sizes = Sizes { prompt: crate::speed::PROMPT.min(window), tokens: 1, contexts: vec![context] };
+    let sizes = Sizes { prompt: PROMPT.min(window), tokens: 1, contexts: vec![context] };
     Track::new(&model, sizes, work.pool).turn(work.interrupt)?;
     Ok(machine::peak_memory())
 }

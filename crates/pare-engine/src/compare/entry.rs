@@ -3,7 +3,7 @@
 #[cfg(doc)]
 use super::{AS_READ, DENSE};
 use crate::bench::spread::Spread;
-use crate::report::ModelFacts;
+use crate::figures::ModelFacts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

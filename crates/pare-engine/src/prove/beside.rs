@@ -3,9 +3,9 @@
 use super::{Job, Made};
 use crate::Error;
 use crate::bundle::Bundle;
+use crate::figures::Role;
 use crate::plain_bits::plain_bits;
 use crate::progress::Work;
-use crate::report::Role;
 use crate::verify::Entry;
 use crate::write::{WriteAs, write_directory};
 use pare_format::write::OutputDir;

@@ -3,7 +3,7 @@
 use super::number::{MISSING, megabytes, rough_count, significant};
 use super::picture::across;
 use super::text::shortened;
-use super::{Figures, Role};
+use crate::figures::{Figures, Role};
 
 /// The panels, in one row where the page is wide enough.
 #[derive(askama::Template)]

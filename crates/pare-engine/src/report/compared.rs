@@ -4,8 +4,8 @@ use super::number::{count, duration, megabytes, percent, significant, times};
 use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
-use super::{Figures, OnText, Role};
 use crate::compare::{AS_READ, Comparison, DENSE, Entry, ModelEntry, ModelFigures, OnOneText, Outcome};
+use crate::figures::{Figures, OnText, Role};
 use askama::Template;
 
 #[derive(Template)]

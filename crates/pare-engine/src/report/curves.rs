@@ -1,9 +1,9 @@
 //! Distortion curves as a map: one column per block, one row per removal, darker where more is lost.
 
-use super::BlockCurve;
 use super::number::{MISSING, percent, significant};
 use super::picture::{Number, across, max_width, numbers};
 use super::text::listed;
+use crate::figures::BlockCurve;
 
 /// The map. Positions across are per cent of its width; heights are pixels.
 #[derive(askama::Template)]

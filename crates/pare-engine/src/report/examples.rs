@@ -1,6 +1,6 @@
 //! Reports for tests.
 
-use super::{
+use crate::figures::{
     BlockCurve, BlockRedundancy, BlockShare, CurvePoint, Figures, ModelFacts, RecipeFacts, Report, Role, Sample,
 };
 

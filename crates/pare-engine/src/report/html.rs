@@ -2,8 +2,9 @@
 
 use super::number::{count, duration, percent};
 use super::text::visible_report;
-use super::{Report, summary, tables};
 use super::{bars, curves, picture, redundancy};
+use super::{summary, tables};
+use crate::figures::Report;
 use askama::Template;
 
 #[derive(Template)]
@@ -27,7 +28,7 @@ struct Page<'a> {
 ///
 /// # Errors
 /// The template cannot be written, which no report should be able to cause.
-pub fn render(report: &Report) -> Result<String, askama::Error> {
+pub(super) fn render(report: &Report) -> Result<String, askama::Error> {
     let report = &visible_report(report);
     let cut = report.figures.len() > 1 || report.picture.iter().any(|share| share.attention < 1.0 || share.ffn < 1.0);
     Page {

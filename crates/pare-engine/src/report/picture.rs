@@ -1,7 +1,7 @@
 //! What is left of each block: one column per block, a gauge for its attention and one for its feed-forward part.
 
-use super::BlockShare;
 use super::number::{MISSING, percent};
+use crate::figures::BlockShare;
 
 /// The drawing. Positions across are per cent of its width, so it fits any page; heights are pixels.
 #[derive(askama::Template)]

@@ -1,9 +1,9 @@
 //! Signs of redundancy per block: one small chart per sign, all over the same blocks.
 
-use super::BlockRedundancy;
 use super::number::{MISSING, percent, significant};
 use super::picture::{Number, across, max_width, numbers};
 use super::text::listed;
+use crate::figures::BlockRedundancy;
 
 /// The charts and their figures.
 #[derive(askama::Template)]

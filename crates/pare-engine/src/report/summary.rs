@@ -4,7 +4,7 @@ use super::number::{megabytes, percent, rough_count, significant, times};
 use super::redundancy::{ATTENTION, BLOCK, FFN, IDLE, Sign};
 use super::tables::CHANCE;
 use super::text::listed;
-use super::{Figures, Report, Role};
+use crate::figures::{Figures, Report, Role};
 
 /// The head of the page.
 pub(super) struct Summary {

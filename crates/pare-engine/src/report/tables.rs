@@ -1,7 +1,7 @@
 //! Figures and probes of all models as tables.
 
 use super::number::{MISSING, count, megabytes, percent, significant, times};
-use super::{Figures, OnText, Role};
+use crate::figures::{Figures, OnText, Role};
 use std::collections::BTreeSet;
 
 /// Accuracy of a guess among four answers.

@@ -2,7 +2,7 @@
 //!
 //! Escaping `<`, `&` and quotes is left to the templates.
 
-use super::{Figures, ModelFacts, OnText, RecipeFacts, Report, Sample};
+use crate::figures::{Figures, ModelFacts, OnText, RecipeFacts, Report, Sample};
 
 /// Names of the ASCII control characters. Unicode has pictures of them, but few machines have a font that draws those.
 const CONTROL: [&str; 32] = [

@@ -21,62 +21,12 @@ pub use search::Search;
 pub use uniform::Uniform;
 
 use crate::card::Card;
-use crate::check;
 use crate::error::{Built, MethodError};
 use crate::names;
+#[cfg(test)]
+use crate::quotas::check;
+pub use crate::quotas::{QuotaLoss, Row};
 use crate::settings::Settings;
-
-/// The scores of one view, and what its units cost.
-///
-/// Parts and blocks have one unit per view: there a row holds the units of all blocks, so that they are ranked together.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// A name for messages, as in `block 3 ffn output`.
-    pub name: String,
-    /// Index of the block that its units belong to; of units of all blocks, 0.
-    pub block: usize,
-    /// One number per unit, higher = keep.
-    pub scores: Vec<f64>,
-    /// Cost of one unit, in parameters, at least 1.
-    pub unit_cost: u64,
-    /// The fewest units that must stay.
-    pub floor: usize,
-}
-
-impl Row {
-    fn wrong<T>(&self, key: &'static str, why: std::fmt::Arguments<'_>) -> Result<T, MethodError> {
-        Err(MethodError::Params { key, why: format!("{}: {why}", self.name) })
-    }
-}
-
-/// What every allocation asks of its input.
-pub(crate) fn check(keep: f64, rows: &[Row]) -> Result<(), MethodError> {
-    if !(0.0..=1.0).contains(&keep) {
-        return Err(MethodError::Params { key: "keep", why: format!("{keep}, expected 0..=1") });
-    }
-    for row in rows {
-        if row.floor > row.scores.len() {
-            return row.wrong("floor", format_args!("{} of {} units", row.floor, row.scores.len()));
-        }
-        if row.unit_cost == 0 {
-            return row.wrong("unit_cost", format_args!("0, expected at least 1"));
-        }
-        if let Some(cause) = check::not_finite("scores", row.scores.iter().copied()) {
-            return Err(MethodError::Row { row: row.name.clone(), cause });
-        }
-    }
-    Ok(())
-}
-
-/// How much a choice of quotas changes the model's answers, for allocations that measure.
-pub trait QuotaLoss {
-    /// Mean divergence of the cut and repaired model from the whole one on calibration text, in nats per token, when row `r` keeps
-    /// `quotas[r]` units: those with the highest scores.
-    ///
-    /// # Errors
-    /// `Stopped` when the user stops it, or when nothing can be measured.
-    fn divergence(&mut self, quotas: &[usize]) -> Result<f64, MethodError>;
-}
 
 /// For allocations that measure nothing.
 #[derive(Clone, Copy, Debug)]

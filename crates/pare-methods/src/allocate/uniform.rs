@@ -10,9 +10,10 @@
 //! Errors     Params for keep outside 0..=1, a quota below its row's floor, a floor above n_r, a cost of 0; Row for scores not finite
 //! Exactness  0: counts
 
-use super::{Allocate, Entry, QuotaLoss, Row, check};
+use super::{Allocate, Entry, QuotaLoss, Row};
 use crate::card::Card;
 use crate::error::{MethodError, shown};
+use crate::quotas::check;
 
 /// See the head of this file.
 pub(super) const ENTRY: Entry = Entry {

@@ -7,6 +7,7 @@ mod scaled;
 mod sparse;
 mod stored;
 mod sum;
+pub mod weight;
 mod wrapped;
 
 pub use dense::Dense;

@@ -4,10 +4,11 @@ use super::{Given, Wanted, dated, open};
 use crate::cli::Inspect;
 use crate::show;
 use anyhow::Result;
+use pare_engine::figures::{BlockCurve, BlockRedundancy, BlockShare, ModelFacts, Report};
 use pare_engine::inspect::{LEVELS, curve, inspect};
 use pare_engine::progress::Work;
-use pare_engine::prove::{facts, html};
-use pare_engine::report::{BlockCurve, BlockRedundancy, BlockShare, ModelFacts, Report};
+use pare_engine::prove::facts;
+use pare_engine::report::html;
 use pare_format::write::{NewFile, refuse_inputs};
 
 /// More than any page has, so that a full disk is noticed first.

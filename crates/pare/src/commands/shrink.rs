@@ -4,12 +4,13 @@ use super::{Given, Wanted, dated, memory, off_grid, open, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
-use pare_engine::job::JobDirectory;
+use pare_engine::figures::Report;
 use pare_engine::probe::{self, Series};
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, bytes_to_write, check, html, only_pare, prove, record, size_note};
+use pare_engine::prove::{Job, Proof, bytes_to_write, check, only_pare, prove, record, size_note};
 use pare_engine::recipe::Recipe;
-use pare_engine::report::Report;
+use pare_engine::report::html;
+use pare_engine::shrink::job::JobDirectory;
 use pare_engine::text::Named;
 use pare_engine::write::{WriteAs, other_family};
 use pare_engine::{Error, refuse_not_finite};
@@ -114,7 +115,7 @@ pub(crate) fn carry_out(
         output.write("report.html", html(report)?.as_bytes())?;
     }
     output.write_record(record(job, &made, report.as_ref()))?;
-    let finished = JobDirectory::at(pare_engine::job::beside(output.target()));
+    let finished = JobDirectory::at(pare_engine::shrink::job::beside(output.target()));
     output.commit()?;
     // The result is in place: nothing is left to go on with.
     finished.remove()?;
