@@ -96,7 +96,7 @@ pub(super) fn halved(matrix: &Matrix) -> Result<Arc<dyn Weight>, Error> {
     Ok(Arc::new(stored))
 }
 
-/// A target in the type that was chosen for it, codes against a hessian; none where it stays as it was read. Neither is made without need.
+/// A target in the type that was chosen for it, codes against a Hessian; none where it stays as it was read. Neither is made without need.
 fn made<F: Borrow<HessianFactor>>(
     way: Way,
     target: impl FnOnce() -> Matrix,
