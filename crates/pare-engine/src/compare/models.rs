@@ -58,10 +58,10 @@ fn compares(bundle: &Bundle, reference: &Bundle, context: usize) -> Result<(), E
         let (name, other) = (&bundle.name, &reference.name);
         Err(Error::Refused(format!("{name}: {field}: found {found}, expected {expected} as in {other}; {todo}")))
     };
-    const TODO: &str = "predictions of other tokens have no divergence: give models with the reference's tokenizer, or another reference";
+    const ADVICE: &str = "predictions of other tokens have no divergence: give models with the reference's tokenizer, or another reference";
     let (own, theirs) = (&bundle.model.architecture, &reference.model.architecture);
     if own.vocab != theirs.vocab {
-        return refuse("vocabulary", format!("{} tokens", own.vocab), format!("{} tokens", theirs.vocab), TODO);
+        return refuse("vocabulary", format!("{} tokens", own.vocab), format!("{} tokens", theirs.vocab), ADVICE);
     }
     // Rows that one of them has no token for are padding: converters name it, or leave it out.
     let pair = |id: u32| bundle.tokenizer.token(id).zip(reference.tokenizer.token(id));
@@ -69,7 +69,7 @@ fn compares(bundle: &Bundle, reference: &Bundle, context: usize) -> Result<(), E
         (0..own.vocab as u32).find_map(|id| pair(id).filter(|(own, other)| own != other).map(|pair| (id, pair)));
     if let Some((id, (own, other))) = differs {
         let [found, expected] = [own, other].map(|token| format!("{:?}", shown(token)));
-        return refuse(&format!("tokenizer, token {id}"), found, expected, TODO);
+        return refuse(&format!("tokenizer, token {id}"), found, expected, ADVICE);
     }
     if own.context < context {
         let todo = format!("give --context {} to measure all models on shorter windows", own.context);
