@@ -11,6 +11,8 @@ pub struct Card {
     pub about: &'static str,
     /// Title and arXiv id of the source, or "folklore" with a reason.
     pub source: &'static str,
+    /// The formula, as the head of the method's file says it (a test holds both equal); the head also gives the shape of every letter.
+    pub formula: &'static str,
     /// Statistics that must have been observed.
     pub needs: &'static [Stat],
     /// Parameters of [`crate::settings::Settings`] that it reads.
@@ -49,7 +51,8 @@ pub enum Grain {
 
 #[cfg(test)]
 mod tests {
-    use super::WITH_EIGENVECTORS;
+    use super::{Card, WITH_EIGENVECTORS};
+    use crate::{allocate, compensate, encode, merge, rewrite, score};
     use std::fs;
     use std::path::Path;
 
@@ -76,5 +79,34 @@ mod tests {
         }
         found.sort();
         assert_eq!(found, WITH_EIGENVECTORS);
+    }
+
+    /// The paragraph `Formula` of a file's head, on one line.
+    fn formula_of_head(text: &str) -> String {
+        let head = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+        let mut paragraph =
+            head.skip_while(|line| !line.starts_with("Formula ")).take_while(|line| !line.starts_with("Shapes "));
+        let first = paragraph.next().and_then(|line| line.strip_prefix("Formula")).unwrap_or_default().trim();
+        paragraph.fold(first.to_owned(), |said, line| said + " " + line)
+    }
+
+    #[test]
+    fn the_formula_of_a_card_is_that_of_the_head() {
+        let axes: [(&str, Vec<Card>); 6] = [
+            ("score", score::ENTRIES.iter().map(|entry| entry.card).collect()),
+            ("allocate", allocate::ENTRIES.iter().map(|entry| entry.card).collect()),
+            ("compensate", compensate::ENTRIES.iter().map(|entry| entry.card).collect()),
+            ("encode", encode::ENTRIES.iter().map(|entry| entry.card).collect()),
+            ("rewrite", rewrite::ENTRIES.iter().map(|entry| entry.card).collect()),
+            ("merge", merge::ENTRIES.iter().map(|entry| entry.card).collect()),
+        ];
+        for (axis, cards) in axes {
+            for card in cards {
+                let file = format!("src/{axis}/{}.rs", card.name.replace('-', "_"));
+                let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
+                assert!(!card.formula.is_empty(), "{file}");
+                assert_eq!(card.formula, formula_of_head(&text), "{file}: the card, and then the head");
+            }
+        }
     }
 }

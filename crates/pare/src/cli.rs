@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Fit(Fit),
     /// How fast do models run? In turns, beside the machine's limits and a peer
     Bench(Bench),
-    /// Every method: idea, source, needs, cost
+    /// Every method: idea, formula, source, needs, cost
     Methods(Methods),
     /// Fetch a model by name, or go on with that, and print where it is
     #[command(alias = "fetch")]
@@ -488,6 +488,9 @@ pub(crate) struct Bench {
 /// `pare methods`.
 #[derive(Debug, Args)]
 pub(crate) struct Methods {
+    /// Only the method or recipe of this name, with all that is known of it, its formula too
+    #[arg(conflicts_with = "markdown")]
+    pub(crate) name: Option<String>,
     /// Print the page docs/METHODS.md
     #[arg(long, conflicts_with = "json")]
     pub(crate) markdown: bool,

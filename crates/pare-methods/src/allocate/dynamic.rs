@@ -27,6 +27,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "dynamic",
         about: "measures the damage of every row at a few quotas and finds the best combination",
         source: "Efficient Joint Optimization of Layer-Adaptive Weight Pruning in Deep Neural Networks, arXiv:2308.10438",
+        formula: "minimise the sum over rows of D_r(q_r) with the sum of unit cost * q_r at most keep * whole cost, \
+            where D_r(q) is the divergence when row r keeps q units and all others are whole",
         needs: &[],
         parameters: &["levels"],
         grains: &[],

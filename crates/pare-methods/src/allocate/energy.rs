@@ -24,6 +24,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "energy",
         about: "gives the rows shares by a softmax over their energies",
         source: "after StructPrune: Structured Global Pruning asymptotics with O(sqrt N) GPU Memory, arXiv:2510.03246",
+        formula: "E_r = mean of |s| in the row / unit cost, over the largest E; keep_r = c * exp(E_r / factor), \
+            within floor_r / n_r..=1, with the c at which the kept cost is keep * whole cost",
         needs: &[],
         parameters: &["factor"],
         grains: &[],

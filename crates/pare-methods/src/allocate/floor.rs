@@ -26,6 +26,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "floor",
         about: "ranks the units of all rows together by their scores as they are, and leaves every row a least share",
         source: "Is Complexity Required for Neural Network Pruning? A Case Study on Global Magnitude Pruning, arXiv:2209.14624",
+        formula: "units leave from the lowest s / unit cost up until the kept cost is nearest to keep * whole cost; \
+            row r keeps at least max(its floor, floor * n_r rounded up)",
         needs: &[],
         parameters: &["floor"],
         grains: &[],

@@ -22,6 +22,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "global",
         about: "ranks the units of all rows together, by scores standardised per row",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983",
+        formula: "z = (s - mean_r) / std_r; units leave from the lowest z up until the kept cost is nearest to keep \
+            * whole cost",
         needs: &[],
         parameters: &[],
         grains: &[],

@@ -25,6 +25,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "greedy",
         about: "takes away what hurts least, measured on top of what has left already",
         source: "SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks, arXiv:2402.09025",
+        formula: "repeat: of all rows that can give units, the one gives whose divergence rises least per cost, \
+            until the kept cost is nearest to keep * whole cost",
         needs: &[],
         parameters: &["block"],
         grains: &[],

@@ -26,6 +26,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "outlier",
         about: "keeps more of blocks with more outliers among their scores",
         source: "Outlier Weighed Layerwise Sparsity (OWL), arXiv:2310.05175",
+        formula: "o_b = share of all scores of block b with |s| > factor * mean of |s| over the block; for each row \
+            r of the block keep_r = t + 2 * reach * (o_b - min o) / (max o - min o), within floor_r / n_r..=1, with \
+            the t at which the kept cost is keep * whole cost",
         needs: &[],
         parameters: &["factor", "reach"],
         grains: &[],

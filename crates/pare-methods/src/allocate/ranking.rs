@@ -22,6 +22,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "ranking",
         about: "ranks the units of all rows together, by their scores as they are",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983; What Matters in Transformers?, arXiv:2406.15786",
+        formula: "units leave from the lowest s up until the kept cost is nearest to keep * whole cost",
         needs: &[],
         parameters: &[],
         grains: &[],

@@ -29,6 +29,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "search",
         about: "changes the dynamic choice at random, two rows at a time, and keeps what measures better",
         source: "Tyr-the-Pruner, arXiv:2503.09657; EvoPress, arXiv:2410.14649",
+        formula: "offspring of the best so far: min(a, b) shifts for a, b uniform in 1..=4; a shift takes one step \
+            of units from a row and gives it to a row of the same unit cost. The least divergence stays",
         needs: &[],
         parameters: &["levels", "iterations", "offspring"],
         grains: &[],

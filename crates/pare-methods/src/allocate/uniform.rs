@@ -21,6 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "uniform",
         about: "keeps the same share of every row",
         source: "folklore: the baseline that every allocation is measured against",
+        formula: "quota_r = round(keep * n_r), halves away from zero",
         needs: &[],
         parameters: &[],
         grains: &[],

@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "bias",
         about: "puts the mean contribution of the cut inputs into the bias",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983",
+        formula: "b' = b + W_P mean(x_P); W' = W_K",
         needs: &[Stat::Mean],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

@@ -37,6 +37,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "eora",
         about: "adds a low-rank matrix that gives back what the inputs miss most of an approximated one",
         source: "EoRA: Training-free Compensation for Compressed LLM with Eigenspace Low-Rank Approximation, arXiv:2410.21271",
+        formula: "D = W - W'; G = Q diag(l) Q^T, S = Q diag(l)^1/2; D S = U diag(s) V^T; A B = U_R U_R^T D = D S V_R \
+            V_R^T S^-1, the least of E||(D - A B) x||^2; the result is W' + A B",
         needs: &[Stat::Gram],
         parameters: &["rank", "type"],
         grains: &[],

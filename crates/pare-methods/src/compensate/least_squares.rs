@@ -32,6 +32,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "least-squares",
         about: "re-solves the kept weights, and the bias where there may be one, to give what the whole matrix gave",
         source: "linear regression in closed form; for cuts SlimGPT, arXiv:2412.18110",
+        formula: "W' = W_K + W_P C_PK (C_KK + d I)^-1; b' = b + W mean - W' mean_K; the least of E||W x + b - W' x_K \
+            - b'||^2",
         needs: &[Stat::Mean, Stat::Gram],
         parameters: &["damping"],
         grains: &[Grain::Channel, Grain::Group],

@@ -38,6 +38,11 @@ pub(super) const ENTRY: Entry = Entry {
         name: "masked-least-squares",
         about: "re-solves the weights that a mask left, to give what the whole matrix gave",
         source: "folklore: least squares for a fixed mask by conjugate gradients, after ALPS, arXiv:2406.07831",
+        formula: "the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the matrix after \
+            is, row by row, by conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix \
+            after. Of a core S between block-diagonal L and R, as armor leaves it, the move D is solved that makes \
+            W' = L (S + D) R the least of E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of \
+            L together",
         needs: &[Stat::Gram],
         parameters: &["damping", "iterations"],
         grains: &[],

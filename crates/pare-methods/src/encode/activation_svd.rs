@@ -28,6 +28,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "activation-svd",
         about: "keeps the directions of a matrix that are strongest on its inputs, as two thin ones",
         source: "ASVD: Activation-aware Singular Value Decomposition for Compressing Large Language Models, arXiv:2312.05821",
+        formula: "W diag(a) = U diag(s) V^T; A = U_R diag(s_R)^1/2, B = diag(s_R)^1/2 V_R^T diag(a)^-1; a_j = sqrt(E \
+            x_j^2)",
         needs: &[Stat::MeanSquare],
         parameters: &["rank"],
         grains: &[],

@@ -39,6 +39,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "armor",
         about: "a 2:4 core between two block-diagonal matrices that make up for what it lacks",
         source: "ARMOR: High-Performance Semi-Structured Pruning via Adaptive Matrix Factorization, arXiv:2510.05528",
+        formula: "V = diag(r)^-1 W diag(c)^-1 with c the lengths of the columns of W and then r those of the rows; \
+            the least of sum_ij (V - A S B)_ij^2 E x_j^2 with S 2:4; W' = (diag(r) A) S (B diag(c))",
         needs: &[Stat::MeanSquare],
         parameters: &["block", "iterations"],
         grains: &[],

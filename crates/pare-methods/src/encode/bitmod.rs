@@ -26,6 +26,10 @@ pub(super) const ENTRY: Entry = Entry {
         name: "bitmod",
         about: "chooses a 3- or 4-bit float grid per group of weights (emulated: values of the format in f32)",
         source: "BitMoD: Bit-serial Mixture-of-Datatype LLM Acceleration, arXiv:2411.11745",
+        formula: "w' = s v_k, v_k the value of the grid nearest to w / s (the lower of two), s = max |w| / max \
+            |grid|; grid = basic values and one special value, chosen per group for the least sum (w - w')^2, the \
+            first of equals. 3 bits: 0, +-1, +-2, +-4 and one of 3, -3, 6, -6. 4 bits: 0, +-0.5, +-1, +-1.5, +-2, \
+            +-3, +-4, +-6 and one of 5, -5, 8, -8",
         needs: &[],
         parameters: &["bits", "group"],
         grains: &[],

@@ -28,6 +28,10 @@ pub(super) const ENTRY: Entry = Entry {
         name: "block-float",
         about: "block floating point, inputs ordered so that outliers share blocks (emulated: values of the format in f32)",
         source: "Accurate Block Quantization in LLMs with Outliers, arXiv:2403.20137",
+        formula: "of each row, of each block B of the order: e = floor(log2 max |w_j|), step = 2^(e - bits + 2), \
+            w'_j = step * clip(round(w_j / step), -M..M), M = 2^(bits - 1) - 1; round to even at a tie. Order: as it \
+            is, or by |W_:j|, or by |W_:j| sqrt(E x_j^2), largest first, whichever makes the least sum_j E x_j^2 \
+            |w_:j - w'_:j|^2; the first of equals",
         needs: &[Stat::MeanSquare],
         parameters: &["bits", "group", "act-order"],
         grains: &[],

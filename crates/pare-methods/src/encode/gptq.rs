@@ -29,6 +29,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "gptq",
         about: "codes of a block format chosen in turn, later columns making up for the errors of earlier ones",
         source: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, arXiv:2210.17323",
+        formula: "U^T U = (H + damping mean(diag H) I)^-1, H = E x x^T; for j in order (with act-order by falling \
+            H_jj): q_j = nearest code value, e = (w_j - q_j) / U_jj, w_k -= e U_jk for k > j",
         needs: &[Stat::Gram],
         parameters: &["type", "damping", "act-order", "iterations"],
         grains: &[],

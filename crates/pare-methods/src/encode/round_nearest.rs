@@ -31,6 +31,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "round-nearest",
         about: "each weight to the nearest value of its group's grid, or of a block type of GGUF",
         source: "folklore: every quantiser's baseline",
+        formula: "symmetric: step = max |w| / (2^(b-1) - 1), q = step round(w / step); asymmetric: step = (max - \
+            min) / (2^b - 1), q = min + step round((w - min) / step)",
         needs: &[],
         parameters: &["type", "bits", "group", "symmetric"],
         grains: &[],

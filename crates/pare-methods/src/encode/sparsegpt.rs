@@ -42,6 +42,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "sparsegpt",
         about: "removes the weights that later ones can replace best, and lets those replace them; can round what stays",
         source: "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot, arXiv:2301.00774",
+        formula: "(G + d mean(diag G) I)^-1 = R^T R, R upper; saliency W_ij^2 / R_jj^2; input by input from the \
+            first, with Q_ij = 0 for a weight that goes and W_ij (or its rounding) for one that stays: E = (W_:j - \
+            Q_:j) / R_jj, W_:k -= E R_jk for k > j",
         needs: &[Stat::Gram],
         parameters: &["damping", "block", "type", "bits", "group"],
         grains: &[],

@@ -25,6 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "svd",
         about: "keeps the strongest directions of a matrix, as two thin ones",
         source: "folklore: truncated singular value decomposition (Eckart and Young 1936)",
+        formula: "W = U diag(s) V^T; A = U_R diag(s_R)^1/2, B = diag(s_R)^1/2 V_R^T; the least of ||W - A B||",
         needs: &[],
         parameters: &["rank"],
         grains: &[],

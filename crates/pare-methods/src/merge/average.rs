@@ -26,6 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "average",
         about: "the middle of both models' weights as they lie: the baseline of every merge",
         source: "folklore: weight averaging, as in Model soups, arXiv:2203.05482",
+        formula: "W = (A + B) / 2, for weights, biases and gains",
         needs: &[],
         parameters: &[],
         grains: &[],

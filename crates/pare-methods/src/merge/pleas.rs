@@ -30,6 +30,12 @@ pub(super) const ENTRY: Entry = Entry {
         name: "pleas",
         about: "matches channels and KV groups of both models, then solves each layer by least squares",
         source: "PLeaS: Merging Models with Permutations and Least Squares, arXiv:2407.02447",
+        formula: "P maximises sum_i s(x_i, y_P(i)), s the cosine over calibration tokens of first and second model's \
+            activations x, y; with a size above 1 only the most similar pairs are merged and the others of both \
+            models stay. z = (x + P y) / 2 for merged features, x or y for those that stay; W minimises E |W z - \
+            t|^2 + damping mean(diag E z z^T) |W - W_0|^2, t = (A x + a + B y + b) / 2 likewise for merged outputs, \
+            W_0 the aligned average. As t - W_0 z is linear in x - P y alone, W - W_0 = V E[(x - P y) z^T] (E z z^T \
+            + damping ..)^-1, V = (alpha A - beta B) / 2",
         needs: &[Stat::Gram],
         parameters: &["damping"],
         grains: &[Grain::Channel, Grain::Group],

@@ -32,6 +32,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "flatten",
         about: "merges neighbouring blocks side by side and prunes them back to one; drops a block instead where that diverges less",
         source: "FlattenGPT: Depth Compression for Transformer with Layer Flattening, arXiv:2602.08858",
+        formula: "of the neighbours whose inputs have the largest cosine: gains folded, q, k, v, gate, up one below \
+            the other, o and down side by side; groups by E||O_g z_g||^2; channels by s = diag(M (M + f I)^-1); O \
+            and W_down by W_K + W_P M_PK (M_KK + d I)^-1",
         needs: &[Stat::Cosine, Stat::Gram],
         parameters: &["damping", "factor", "levels"],
         grains: &[],

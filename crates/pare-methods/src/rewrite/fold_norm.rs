@@ -26,6 +26,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "fold-norm",
         about: "folds the gains of the blocks' norms into the projections behind them; the function stays",
         source: "SliceGPT: Compress Large Language Models by Deleting Rows and Columns, arXiv:2401.15024",
+        formula: "W' = W diag(g) for q, k, v behind the norm of attention and gate, up behind that of the \
+            feed-forward layer; g' = 1",
         needs: &[],
         parameters: &[],
         grains: &[],

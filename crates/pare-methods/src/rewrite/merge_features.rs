@@ -1,7 +1,7 @@
 //! Merge features: the nearest FFN channels become one, again and again, without data.
 //!
 //! Source     Chen et al. 2023, Going Beyond Neural Network Feature Similarity: The Network Feature Complexity and Its Interpretation Using Category Theory (iterative feature merging), arXiv:2310.06756
-//! Formula    channel i is p_i = (gate_i, up_i, down_:i) with n_i = 1; the pair i < j of least |p_i - p_j|, the first of equals, becomes p = (n_i p_i + n_j p_j) / (n_i + n_j), n = n_i + n_j, in the place of i; until `keep` is met. Then gate and up rows are those of p, the down column is n times that of p: producers are averaged, consumers summed
+//! Formula    channel i is p_i = (gate_i, up_i, down_:i) with n_i = 1; the pair i < j of least |p_i - p_j|, the first of equals, becomes p = (n_i p_i + n_j p_j) / (n_i + n_j), n = n_i + n_j, in the place of i; until keep is met. Then gate and up rows are those of p, the down column is n times that of p: producers are averaged, consumers summed
 //! Shapes     gate, up [F, C] with their biases, down [C, F]
 //! Needs      no statistic
 //! Parameters none
@@ -30,6 +30,10 @@ pub(super) const ENTRY: Entry = Entry {
         name: "merge-features",
         about: "merges the nearest FFN channels, producers averaged, consumers summed, without data",
         source: "Going Beyond Neural Network Feature Similarity (iterative feature merging), arXiv:2310.06756",
+        formula: "channel i is p_i = (gate_i, up_i, down_:i) with n_i = 1; the pair i < j of least |p_i - p_j|, the \
+            first of equals, becomes p = (n_i p_i + n_j p_j) / (n_i + n_j), n = n_i + n_j, in the place of i; until \
+            keep is met. Then gate and up rows are those of p, the down column is n times that of p: producers are \
+            averaged, consumers summed",
         needs: &[],
         parameters: &[],
         grains: &[Grain::Channel],

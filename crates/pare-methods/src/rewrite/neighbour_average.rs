@@ -30,6 +30,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "neighbour-average",
         about: "a probe: replaces two neighbouring blocks by their mean where that hurts least",
         source: "after All is Not Lost: LLM Recovery without Checkpoints (CheckFree), arXiv:2506.15461",
+        formula: "W = (W_i + W_(i+1)) / 2 for every weight, bias and gain of both blocks, at the i whose model \
+            diverges least",
         needs: &[],
         parameters: &[],
         grains: &[],

@@ -37,6 +37,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "slice",
         about: "turns the residual stream to its principal axes in front of every part and keeps the first ones; shortcuts turn it on",
         source: "SliceGPT: Compress Large Language Models by Deleting Rows and Columns, arXiv:2401.15024",
+        formula: "C_i = E[x x^T] of the normed stream in front of part i; Q_i the first R of its eigenvectors; \
+            readers W Q_i, writers Q_(i+1)^T W, shortcut Q_(i+1)^T Q_i, embedding E Q_0, head E diag(g) Q_last; \
+            every norm has the gain sqrt(C / R) and eps' = eps C / R",
         needs: &[Stat::Gram],
         parameters: &["block"],
         grains: &[],

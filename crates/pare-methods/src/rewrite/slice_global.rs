@@ -26,6 +26,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "slice-global",
         about: "turns the whole residual stream to its principal axes once and keeps the first ones: a narrower standard model",
         source: "after SliceGPT: Compress Large Language Models by Deleting Rows and Columns, arXiv:2401.15024",
+        formula: "C = sum over parts and the head of E[x x^T] of the normed stream; Q its first R eigenvectors; \
+            readers W Q, writers Q^T W, embedding E Q, head E diag(g) Q; every norm has the gain sqrt(C / R) and \
+            eps' = eps C / R",
         needs: &[Stat::Gram],
         parameters: &["block"],
         grains: &[],

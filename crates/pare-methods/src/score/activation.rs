@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "activation",
         about: "keeps units whose activations are large on the mean",
         source: "Compact Language Models via Pruning and Knowledge Distillation, arXiv:2407.14679",
+        formula: "S_u = mean over the unit's columns j of mean over tokens of |x_j|",
         needs: &[Stat::MeanAbs],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

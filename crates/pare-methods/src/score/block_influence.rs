@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "block-influence",
         about: "keeps parts and blocks that turn the residual stream",
         source: "ShortGPT, arXiv:2403.03853; What Matters in Transformers?, arXiv:2406.15786",
+        formula: "S = 1 - mean over tokens of cos(x before, x after)",
         needs: &[Stat::Cosine],
         parameters: &[],
         grains: &[Grain::Attention, Grain::Ffn, Grain::Block],

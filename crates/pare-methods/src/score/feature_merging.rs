@@ -27,6 +27,10 @@ pub(super) const ENTRY: Entry = Entry {
         name: "feature-merging",
         about: "keeps the units that no other unit is like, by the distance at which they would be merged",
         source: "Going Beyond Neural Network Feature Similarity (iterative feature merging), arXiv:2310.06756",
+        formula: "v_u = what writes unit u joined with what reads it; the two nearest groups merge, again and again, \
+            each standing at the mean of its members; S_u = the largest distance merged by the time that the group \
+            of u goes into another, as a share of the largest distance of two units; 1 for the unit that stands for \
+            all in the end; 0 for all where no two differ",
         needs: &[],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

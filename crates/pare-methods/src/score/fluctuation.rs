@@ -27,6 +27,9 @@ pub(super) const ENTRY: Entry = Entry {
         name: "fluctuation",
         about: "keeps units whose outputs vary, standardised over their matrix; what is constant can be folded into a bias",
         source: "Fluctuation-based Adaptive Structured Pruning for Large Language Models, arXiv:2312.11983",
+        formula: "v_j = Var(x_j) * sum over outputs i of W_ij^2 (the paper's WIFV), squared where a unit has several \
+            columns; z_j = (v_j - mean v) / std v over the columns of W, std with in - 1; S_u = mean over the unit's \
+            columns j of z_j",
         needs: &[Stat::Mean, Stat::MeanSquare],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

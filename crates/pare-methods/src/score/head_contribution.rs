@@ -26,6 +26,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "head-contribution",
         about: "keeps units that write much energy into the residual stream",
         source: "folklore: the energy that a unit adds, after the usage share of SHRP: Specialized Head Routing and Pruning, arXiv:2512.20635",
+        formula: "S_g = mean over tokens of ||W_g x_g||^2 = trace(W_g G_gg W_g^T), where W_g, x_g are the unit's \
+            columns and their inputs",
         needs: &[Stat::Gram],
         parameters: &[],
         grains: &[Grain::Channel, Grain::Group],

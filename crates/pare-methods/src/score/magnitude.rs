@@ -24,6 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "magnitude",
         about: "keeps large weights, or units whose weights are large together",
         source: "Learning both Weights and Connections for Efficient Neural Networks, arXiv:1506.02626",
+        formula: "S_oi = |W_oi| for single weights; S_u = sum of w^2 over every weight w that leaves with unit u",
         needs: &[],
         parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group, Grain::Attention, Grain::Ffn, Grain::Block],

@@ -29,6 +29,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "obs-group",
         about: "keeps units that the others cannot stand in for, even after the best repair",
         source: "Tyr-the-Pruner: Structural Pruning LLMs via Global Sparsity Distribution Optimization, arXiv:2503.09657",
+        formula: "S_g = 1/2 sum over outputs o of w_og^T ([H^-1]_gg)^-1 w_og, H = Gram + d I; of a single weight \
+            w_oj^2 / (2 [H^-1]_jj)",
         needs: &[Stat::Gram],
         parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group],

@@ -27,6 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "random",
         about: "draws a number for every unit: the baseline that a score must beat",
         source: "folklore: the baseline below which no score may fall",
+        formula: "S_u = top 53 bits of h(seed, block, point, projection, u), divided by 2^53: uniform in 0..1",
         needs: &[],
         parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group, Grain::Attention, Grain::Ffn, Grain::Block],

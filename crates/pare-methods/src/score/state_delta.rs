@@ -26,6 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "state-delta",
         about: "keeps parts and blocks that add much, compared with the state they add it to",
         source: "folklore: the relative size of a part's output, after Delta Attention Residuals, arXiv:2605.18855",
+        formula: "S = mean over tokens of ||x after - x before|| / ||x before||",
         needs: &[Stat::DeltaRatio],
         parameters: &[],
         grains: &[Grain::Attention, Grain::Ffn, Grain::Block],

@@ -26,6 +26,8 @@ pub(super) const ENTRY: Entry = Entry {
         name: "wanda",
         about: "keeps weights that are large and whose input is large",
         source: "A Simple and Effective Pruning Approach for Large Language Models, arXiv:2306.11695",
+        formula: "S_oi = |W_oi| * sqrt(mean over tokens of x_i^2); for units, after Wanda-sp: the sum over the \
+            reader's columns of the unit",
         needs: &[Stat::MeanSquare],
         parameters: &[],
         grains: &[Grain::Weight, Grain::Channel, Grain::Group],

@@ -3,8 +3,10 @@
 use crate::cli::Methods;
 use crate::show;
 use anyhow::Result;
+use pare_engine::Error;
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_methods::card::Card;
+use pare_methods::names;
 use pare_methods::select::Compare;
 use pare_methods::{allocate, compensate, encode, merge, rewrite, score};
 use serde::Serialize;
@@ -41,6 +43,9 @@ const OF_ALL_RECIPES: &str = "\
 ";
 
 pub(crate) fn run(arguments: &Methods) -> Result<()> {
+    if let Some(name) = &arguments.name {
+        return one(name, arguments.json);
+    }
     if arguments.json {
         return show::json(&as_json()?);
     }
@@ -74,6 +79,34 @@ pub(crate) fn run(arguments: &Methods) -> Result<()> {
         };
     }
     show::print(&format!("{}\n", text.trim_end()))
+}
+
+/// All that is known of the method or recipe `name`, on every axis that has one.
+fn one(name: &str, as_data: bool) -> Result<()> {
+    let (mut text, mut value) = (String::new(), json!({}));
+    let mut known: Vec<&'static str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    for (axis, about, cards) in axes() {
+        known.extend(cards.iter().map(|card| card.name));
+        for card in cards.iter().filter(|card| card.name == name) {
+            text += &format!("{axis}: {about}\n\n{}", detailed(card));
+            value[axis] = card_as_json(card);
+        }
+    }
+    for recipe in recipes()?.iter().filter(|recipe| recipe.name == name) {
+        let fields = [
+            ("does", format!("{}; keep {}", stages(recipe), recipe.keep)),
+            ("departs", recipe.departs.clone()),
+            ("source", recipe.source.clone()),
+        ];
+        text += &format!("recipe: what a paper does, as data\n\n{}", entry(&recipe.name, &recipe.about, &fields));
+        value["recipe"] = serde_json::to_value(recipe)?;
+    }
+    if text.is_empty() {
+        let near = names::nearest(name, known.into_iter());
+        let near = near.map_or(String::new(), |near| format!(" (perhaps {near}?)"));
+        return Err(Error::Refused(format!("no method or recipe {name:?}{near}; `pare methods` lists all")).into());
+    }
+    if as_data { show::json(&value) } else { show::print(&format!("{}\n", text.trim_end())) }
 }
 
 /// What a recipe does, in the order in which it does it.
@@ -124,40 +157,57 @@ fn plain(card: &Card) -> String {
     )
 }
 
+/// What a card says beside its name and its idea.
+fn fields(card: &Card) -> [(&'static str, String); 7] {
+    [
+        ("formula", card.formula.to_owned()),
+        ("serves", listed(card.grains.iter().map(word), "every unit")),
+        ("needs", needs(card)),
+        ("parameters", listed(card.parameters.iter().map(|&name| name.to_owned()), "none")),
+        ("cost", card.cost.to_owned()),
+        ("departs", card.departs.to_owned()),
+        ("source", card.source.to_owned()),
+    ]
+}
+
+fn detailed(card: &Card) -> String {
+    entry(card.name, card.about, &fields(card))
+}
+
+fn entry(name: &str, about: &str, fields: &[(&str, String)]) -> String {
+    let rows = fields.iter().map(|(field, said)| format!("  {field:<12}{said}\n"));
+    format!("{name}: {about}\n\n{}\n", rows.collect::<String>())
+}
+
 fn markdown(card: &Card) -> String {
-    let serves = listed(card.grains.iter().map(word), "every unit");
-    let parameters = listed(card.parameters.iter().map(|&name| name.to_owned()), "none");
-    format!(
-        "### {}\n\n{}.\n\n- serves: {serves}\n- needs: {}\n- parameters: {parameters}\n- cost: {}\n- departs: {}\n- source: {}\n\n",
-        card.name,
-        card.about,
-        needs(card),
-        card.cost,
-        card.departs,
-        card.source
-    )
+    let rows = fields(card).map(|(field, said)| match field {
+        // Stars and bars of a formula are no markup.
+        "formula" => format!("- {field}: `{said}`\n"),
+        _ => format!("- {field}: {said}\n"),
+    });
+    format!("### {}\n\n{}.\n\n{}\n", card.name, card.about, rows.concat())
 }
 
 fn as_json() -> Result<Value> {
     let mut value = json!({});
     for (axis, _, cards) in axes() {
-        value[axis] = cards
-            .iter()
-            .map(|card| {
-                json!({
-                    "name": card.name,
-                    "about": card.about,
-                    "source": card.source,
-                    "needs": card.needs.iter().map(|stat| format!("{stat:?}")).collect::<Vec<_>>(),
-                    "parameters": card.parameters,
-                    "grains": card.grains,
-                    "cost": card.cost,
-                    "departs": card.departs,
-                    "exactness": card.exactness,
-                })
-            })
-            .collect();
+        value[axis] = cards.iter().map(card_as_json).collect();
     }
     value["recipes"] = serde_json::to_value(recipes()?)?;
     Ok(value)
+}
+
+fn card_as_json(card: &Card) -> Value {
+    json!({
+        "name": card.name,
+        "about": card.about,
+        "source": card.source,
+        "formula": card.formula,
+        "needs": card.needs.iter().map(|stat| format!("{stat:?}")).collect::<Vec<_>>(),
+        "parameters": card.parameters,
+        "grains": card.grains,
+        "cost": card.cost,
+        "departs": card.departs,
+        "exactness": card.exactness,
+    })
 }

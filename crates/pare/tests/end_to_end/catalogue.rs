@@ -24,6 +24,11 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
                 );
             }
             assert!(method["needs"].is_array() && method["grains"].is_array());
+            let formula = method["formula"].as_str().unwrap();
+            assert!(
+                !formula.is_empty() && markdown.contains(&format!("- formula: `{formula}`\n")),
+                "{axis}: {formula}"
+            );
         }
     }
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
@@ -37,6 +42,23 @@ fn the_catalogue_names_every_method_and_recipe_in_all_its_forms() {
         let name = recipe["name"].as_str().unwrap();
         assert!(plain.contains(name) && markdown.contains(&format!("### {name}\n")), "{name}");
     }
+}
+
+#[test]
+fn a_name_shows_all_that_is_known_of_it() {
+    let wanda = pare(["methods", "wanda"]).succeeds();
+    for part in
+        ["score: ", "recipe: ", "  formula     S_oi = |W_oi| * sqrt(mean over tokens of x_i^2)", "arXiv:2306.11695"]
+    {
+        assert!(wanda.contains(part), "{part}: {wanda}");
+    }
+    assert!(!wanda.contains("magnitude"), "{wanda}");
+    let json = pare(["methods", "wanda", "--json"]).json();
+    assert_eq!(json["score"]["name"], "wanda");
+    assert_eq!(json["recipe"]["name"], "wanda");
+    assert!(wanda.contains(json["score"]["formula"].as_str().unwrap()));
+    pare(["methods", "wnada"]).refuses(&["\"wnada\"", "perhaps wanda?", "`pare methods`"]);
+    pare(["methods", "wanda", "--markdown"]).refuses(&["--markdown"]);
 }
 
 #[test]
@@ -68,7 +90,7 @@ fn help_names_every_command_and_option() {
             ],
         ),
         ("fit", &["--context", "--weights", "--json"]),
-        ("methods", &["--markdown", "--json"]),
+        ("methods", &["[NAME]", "--markdown", "--json"]),
         ("pull", &["<NAME>", "--revision", "--token"]),
         ("logits", &["--prompts", "--special", "--output", "--force"]),
     ];
