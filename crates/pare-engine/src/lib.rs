@@ -1,6 +1,14 @@
 //! The engine: observe, find candidates, plan, apply, repair, verify, report; and the decode loop.
 //!
 //! It prints nothing: progress goes to a [`progress::Progress`], results are values.
+//!
+//! # Example
+//!
+//! A model made smaller by a recipe (`examples/shrink_tiny.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/shrink_tiny.rs")]
+//! ```
 
 pub mod as_read;
 pub mod bench;

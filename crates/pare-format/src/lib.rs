@@ -1,6 +1,14 @@
 //! Bytes of model files as checked views, or an error that says which file, which field, what was found and what was expected.
 //!
 //! No maths here, and no panic on any input.
+//!
+//! # Example
+//!
+//! What the header of a GGUF file says (`examples/list_tensors.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/list_tensors.rs")]
+//! ```
 
 pub mod chat;
 pub mod config;

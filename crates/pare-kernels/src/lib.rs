@@ -3,6 +3,14 @@
 //! One law: every linear map is `y[t,o] = fold over i = 0..in, in that order, of acc = fma(x[t,i], w[o,i], acc)`, from
 //! `acc = 0.0`, in f32, one rounding per step. SIMD lanes run across outputs, never across `i`, so any instruction set,
 //! layout, tile, number of rows and number of threads gives the same bits.
+//!
+//! # Example
+//!
+//! Two rows times a matrix of 8-bit blocks, held to that law (`examples/multiply.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/multiply.rs")]
+//! ```
 
 pub mod attention;
 pub mod block_diagonal;

@@ -1,6 +1,14 @@
 //! Methods: pure functions of weights and statistics, one folder per axis, one file per idea.
 //!
 //! No IO, no clock, no printing, no globals. Methods of different axes never import each other.
+//!
+//! # Example
+//!
+//! Which weights of a matrix two methods would keep (`examples/score.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/score.rs")]
+//! ```
 
 pub mod allocate;
 mod basis;

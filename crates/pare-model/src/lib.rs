@@ -4,6 +4,14 @@
 //!
 //! Dimensions keep fixed letters: B batch, T tokens, C model width, H query heads, G KV heads, D head width, F FFN width, R rank,
 //! V vocabulary. Matrices are `[out, in]`, row-major.
+//!
+//! # Example
+//!
+//! The most likely tokens after a prompt (`examples/next_token.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/next_token.rs")]
+//! ```
 
 pub mod block;
 pub mod forward;
