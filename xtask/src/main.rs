@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask help` lists them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
+mod book;
 mod catalogue;
 mod check;
 mod dist;
@@ -23,6 +24,7 @@ cargo xtask COMMAND
   test [-- ARGS]               fetch what the tests need, then run them all; ARGS go to `cargo test`
   tidy                         the project's own rules: sizes, headings, layers, names, goldens beside their scripts
   methods [--check]            write docs/METHODS.md from the registry; --check only compares
+  book                         run the commands of README.md and the tutorial that are too long for CI; build target/book/html
   new AXIS NAME                skeleton of a method; AXIS is score, allocate, compensate or encode, NAME is kebab-case
   miri                         the portable kernels and the pool under Miri; this and the next need a nightly compiler
   fuzz [SECONDS]               build all fuzzers and run each for so long [default: 60]
@@ -56,6 +58,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["tidy"] => tidy::run(&project.root),
         ["methods"] => catalogue::write(&project),
         ["methods", "--check"] => catalogue::compare(&project, project.pare("release")),
+        ["book"] => book::book(&project),
         ["new", axis, name] => new::write(&project.root, axis, name),
         ["miri"] => nightly::miri(&project),
         ["fuzz"] => nightly::fuzz(&project, "60"),

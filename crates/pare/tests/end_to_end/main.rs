@@ -10,6 +10,7 @@ mod catalogue;
 mod certificates;
 mod compare;
 mod compare_models;
+mod documents;
 mod export;
 mod figures;
 mod files;

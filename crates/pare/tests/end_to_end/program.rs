@@ -36,10 +36,14 @@ pub(crate) struct Ended {
 /// `pare` with these arguments, the cache of the user out of its reach.
 pub(crate) fn pare<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Pare {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pare"));
-    command.args(arguments).env("PARE_CACHE", NO_CACHE).stdin(Stdio::null());
-    // Nothing is fetched: there is no pip, and no package index.
-    command.env("PARE_PYTHON", NO_CACHE).env("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
+    command.args(arguments).stdin(Stdio::null());
+    apart_from_user(&mut command);
     Pare { command, limit: LIMIT }
+}
+
+/// Without the cache of the user, and nothing is fetched: there is no pip, and no package index.
+pub(crate) fn apart_from_user(command: &mut Command) {
+    command.env("PARE_CACHE", NO_CACHE).env("PARE_PYTHON", NO_CACHE).env("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
 }
 
 /// `pare` on the real model, which must be in the user's cache: no test fetches anything.
