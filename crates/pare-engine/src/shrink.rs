@@ -65,6 +65,8 @@ pub struct Shrunk {
     pub base: Model,
     /// What was removed from it.
     pub plan: Plan,
+    /// Share of the numbers of the blocks' projections that stayed.
+    pub kept: f64,
     /// What each repair found.
     pub repairs: Vec<Repair>,
     /// What each encoding found.
@@ -277,6 +279,7 @@ fn rewritten(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<(Mo
 /// A `keep` that the recipe cannot reach; what a method refuses; activations that are not finite; the user stops it.
 pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Shrunk, Error> {
     let whole = all_weights(model);
+    let (numbers, mut numbers_kept) = (model.blocks.iter().map(shares::numbers).sum::<u64>(), 0);
     check(model, request.recipe, request.keep, request.form)?;
     let (base, notes) = rewritten(model, request, work)?;
     let model = &base;
@@ -293,6 +296,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         model: model.clone(),
         base: model.clone(),
         plan: Plan::default(),
+        kept: 1.0,
         repairs: Vec::new(),
         encoded: Vec::new(),
         notes,
@@ -320,6 +324,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         if let Some(states) = &mut states {
             states.pass(index, &done.block, work)?;
         }
+        numbers_kept += shares::kept_numbers(&done);
         shrunk.model.blocks[index] = done.block;
         shrunk.plan.edits.extend(done.edits);
         shrunk.repairs.extend(done.repairs);
@@ -332,6 +337,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         shrunk.notes.extend(form.remarks(&shrunk.model));
     }
     shrunk.model.remove_empty_blocks();
+    shrunk.kept = numbers_kept as f64 / numbers.max(1) as f64;
     shrunk.nothing_left = shrunk.why_nothing_left(request, whole);
     shrunk.notes.extend(shrunk.nothing_left.clone());
     Ok(shrunk)

@@ -117,6 +117,32 @@ fn masks_keep_their_zeros_in_blocks_that_hold_one() {
 }
 
 #[test]
+fn what_rounding_made_zero_counts_as_kept() {
+    let (pool, folder) = (Pool::new(2), tempfile::tempdir().unwrap());
+    let before = in_blocks(BlockType::Q4_0, folder.path(), &pool);
+    let zeros = |bundle: &Bundle| {
+        let linears = bundle.model.blocks.iter().flat_map(|block| block.linears());
+        let (mut zeros, mut all) = (0, 0);
+        for matrix in linears.map(|(_, linear)| linear.to_matrix()) {
+            zeros += matrix.data().iter().filter(|value| **value == 0.0).count();
+            all += matrix.data().len();
+        }
+        zeros as f64 / all as f64
+    };
+    assert!(zeros(&before) > 0.05, "4 bits hold many zeros that nobody removed: {}", zeros(&before));
+    for (name, keep) in [("random", 0.8), ("wanda", 0.9), ("sparsegpt", 0.8), ("sparsegpt-int4", 0.5)] {
+        let (made, _, after) = shrunk(&before, &Recipe::find(name).unwrap(), keep, &folder.path().join(name), &pool);
+        assert!((made.shrunk.kept - keep).abs() < 0.01, "{name}: {} of {keep}", made.shrunk.kept);
+        assert!(zeros(&after) > 1.0 - keep + 0.01, "{name}: {} zeros", zeros(&after));
+    }
+    // What leaves as a whole is counted by what is left.
+    let recipe = Recipe::find("slim").unwrap();
+    let (made, ..) = shrunk(&before, &recipe, 0.8, &folder.path().join("slim"), &pool);
+    let [was, is] = [&before.model, &made.shrunk.model].map(|model| model.parameters().blocks as f64);
+    assert!((made.shrunk.kept - is / was).abs() < 0.01 && made.shrunk.kept < 0.85, "{}", made.shrunk.kept);
+}
+
+#[test]
 fn zeros_in_place_are_said_to_save_nothing() {
     let (pool, folder) = (Pool::new(1), tempfile::tempdir().unwrap());
     let before = in_blocks(BlockType::Q8_0, folder.path(), &pool);

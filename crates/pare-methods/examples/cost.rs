@@ -90,7 +90,7 @@ fn main() {
                 let Build::Matrix(build) = entry.build else { continue };
                 let repair = build(&Settings::default()).unwrap();
                 let start = busy();
-                let lost = RefitTask { site: SITE, before: &weight, after };
+                let lost = RefitTask { site: SITE, before: &weight, after, mask: None };
                 let info = repair.refit(&lost, &stats).unwrap().info;
                 let took = busy() - start;
                 let [before, after] = [info.error_before, info.error_after].map(|error| error.unwrap_or(f64::NAN));

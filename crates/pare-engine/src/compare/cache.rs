@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Changes with the meaning of the figures: what an older program kept is then measured anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Name of the folder in which entries are kept.
 const ENTRIES: &str = "entries";
 /// Largest entry that is read: a real one has a few thousand bytes.

@@ -3,6 +3,7 @@
 use super::cache::{Folder, Key};
 use super::entry::{Cost, ModelFigures, OnOneText, Speed};
 use super::{GivenModel, Recipes, Request, in_blocks, storage};
+use crate::Error;
 use crate::bench::machine;
 use crate::bench::measure::{Sizes, Track, Turn, in_turn};
 use crate::bench::spread::Spread;
@@ -16,10 +17,8 @@ use crate::recipe::Recipe;
 use crate::text::named;
 use crate::verify::{cut, of_models, on_texts};
 use crate::write::{Kept, WriteAs, Written, write_directory};
-use crate::{Error, parallel};
 use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
-use pare_model::weight::{Composed, Weight};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -144,7 +143,7 @@ pub(super) fn pared(
     if let Some(why) = made.shrunk.nothing_left {
         return Err(Error::Keep { keep, why });
     }
-    let kept = kept(dense, &made.shrunk.model, work);
+    let kept = made.shrunk.kept;
     // A correction of low rank comes on top of what was asked for; its bytes are told beside it.
     if !recipe.cut.is_empty() && recipe.leaves_plain() && (kept - keep).abs() > NEAR {
         let why = format!("its units leave as a whole: nearest to {keep} it keeps {kept:.3}");
@@ -182,38 +181,6 @@ pub(super) fn pared(
         output.commit()?;
     }
     Ok(figures)
-}
-
-/// Share of the blocks' weights that stayed: numbers that are stored and not zero.
-fn kept(dense: &Model, result: &Model, work: Work<'_>) -> f64 {
-    let numbers = |model: &Model| -> u64 {
-        let weights: Vec<_> =
-            model.blocks.iter().flat_map(|block| block.linears()).map(|(_, linear)| &linear.weight).collect();
-        let count = |at: usize| Ok::<_, std::convert::Infallible>(numbers(weights[at].as_ref()));
-        parallel::each(weights.len(), work.pool, &count).map_or(0, |counts| counts.into_iter().sum())
-    };
-    numbers(result) as f64 / numbers(dense).max(1) as f64
-}
-
-fn numbers(weight: &dyn Weight) -> u64 {
-    match weight.composed() {
-        Some(Composed::LowRank(low)) => numbers(low.factors().0.as_ref()) + numbers(low.factors().1.as_ref()),
-        Some(Composed::Sum(sum)) => sum.terms().iter().map(|term| numbers(term.as_ref())).sum(),
-        Some(Composed::Wrapped(wrapped)) => {
-            let diagonals =
-                wrapped.diagonals().map(|diagonal| (diagonal.count() * diagonal.size() * diagonal.size()) as u64);
-            diagonals[0] + numbers(wrapped.core().as_ref()) + diagonals[1]
-        }
-        None => {
-            let [rows, cols] = weight.shape();
-            let mut row = vec![0.0; cols];
-            let mut count = |index: usize| {
-                weight.decode_row(index, &mut row);
-                row.iter().filter(|value| **value != 0.0).count() as u64
-            };
-            (0..rows).map(&mut count).sum()
-        }
-    }
 }
 
 /// Bytes of a model whose numbers take two or four bytes each.

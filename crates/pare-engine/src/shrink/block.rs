@@ -11,7 +11,7 @@ use pare_methods::card::Grain;
 use pare_methods::compensate::{RefitMasked, RefitTask};
 use pare_methods::encode;
 use pare_model::block::Block;
-use pare_model::plan::{Edit, Plan};
+use pare_model::plan::{Edit, Mask, Plan};
 use pare_model::site::{Projection, Site};
 use pare_model::stats::Stats;
 use pare_model::weight::Linear;
@@ -242,7 +242,7 @@ impl Done {
         stats: &Stats,
         work: Work<'_>,
     ) -> Result<(), Error> {
-        let block = &self.block;
+        let (block, edits) = (&self.block, &self.edits);
         let one = |at: usize| {
             let (projection, before) = &before[at];
             work.interrupt.check()?;
@@ -253,7 +253,9 @@ impl Done {
                 return Ok(None);
             }
             let site = Site::new(index, projection.input());
-            let refitted = refit.method.refit(&RefitTask { site, before: &before, after: &after.weight }, stats)?;
+            let mask = edits.iter().find_map(|edit| mask_of(edit, *projection));
+            let task = RefitTask { site, before: &before, after: &after.weight, mask };
+            let refitted = refit.method.refit(&task, stats)?;
             Ok::<_, Error>(Some(refitted))
         };
         let refitted = parallel::each(before.len(), work.pool, &one)?;
@@ -276,6 +278,14 @@ pub(super) struct Observing<'s, 'm> {
 impl Observing<'_, '_> {
     pub(super) fn observe(&mut self, block: &Block, needs: &Needs) -> Result<Stats, Error> {
         self.states.as_mut().ok_or(Error::Recipe)?.observe(self.index, block, needs, self.work)
+    }
+}
+
+/// The mask of `projection`, where the edit is one.
+pub(super) fn mask_of(edit: &Edit, projection: Projection) -> Option<&Mask> {
+    match edit {
+        Edit::Mask { projection: of, mask, .. } if *of == projection => Some(mask),
+        _ => None,
     }
 }
 

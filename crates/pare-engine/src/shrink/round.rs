@@ -1,7 +1,7 @@
 //! Back into the blocks that a model was read in: what a cut, a repair or a rewrite left plain is rounded again.
 
 use super::Encoded;
-use super::block::{Done, Observing};
+use super::block::{Done, Observing, mask_of};
 use super::prepare::Prepared;
 use crate::Error;
 use crate::as_read::{AsRead, in_blocks, nearest, rounds_to, with_zero};
@@ -13,7 +13,6 @@ use pare_methods::encode::{self, Encode as _, Gptq, Info, Task};
 use pare_methods::rounding::RoundingOptions;
 use pare_methods::select::Compare;
 use pare_model::model::Model;
-use pare_model::plan::Edit;
 use pare_model::site::{Projection, Site};
 use pare_model::stats::{Stat, Stats};
 
@@ -78,10 +77,7 @@ impl<'a> Prepared<'a> {
             .filter_map(|(projection, linear)| {
                 let plain = linear.weight.composed().is_none() && linear.weight.as_sparse().is_none();
                 let read = rounds_to(in_form.form.projection((index, in_form.count), projection)?);
-                let masked = done
-                    .edits
-                    .iter()
-                    .any(|edit| matches!(edit, Edit::Mask { projection: of, .. } if *of == projection));
+                let masked = done.edits.iter().any(|edit| mask_of(edit, projection).is_some());
                 let zeros = masked || self.encodes.iter().any(|step| step.serves(projection));
                 let RowType::Blocks(ty) = fitting(if zeros { with_zero(read) } else { read }, linear.inputs()) else {
                     return None;

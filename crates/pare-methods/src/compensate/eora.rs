@@ -196,7 +196,7 @@ mod tests {
         let mut stats = Stats::new(1);
         stats.insert(SITE, Stat::Gram, gram.to_vec());
         let after: Arc<dyn Weight> = Arc::new(Dense(Matrix::zeros(before.rows(), before.cols())));
-        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let lost = RefitTask { site: SITE, before: &before, after: &after, mask: None };
         let refitted = Eora { rank, storage: Factors::F32 }.refit(&lost, &stats).unwrap();
         (Linear::new(refitted.weight).to_matrix().into_vec(), refitted.info)
     }

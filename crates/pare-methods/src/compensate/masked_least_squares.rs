@@ -2,7 +2,7 @@
 //!
 //! Source     folklore: least squares per row for a fixed mask, as in the optimal brain surgeon; iterative solvers after ALPS,
 //!            arXiv:2406.07831; conjugate gradients are Hestenes and Stiefel 1952
-//! Formula    the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the matrix after is, row by row, by
+//! Formula    the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the mask is, row by row, by
 //!            conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix after. Of a core S between
 //!            block-diagonal L and R, as armor leaves it, the move D is solved that makes W' = L (S + D) R the least of
 //!            E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of L together
@@ -27,9 +27,11 @@ use crate::distortion;
 use crate::error::MethodError;
 use crate::linalg;
 use pare_model::matrix::Matrix;
+use pare_model::plan::Mask;
 use pare_model::stats::{Stat, Stats};
 use pare_model::storage::Dense;
 use pare_model::weight::{Composed, Linear, Weight};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// See the head of this file.
@@ -38,11 +40,10 @@ pub(super) const ENTRY: Entry = Entry {
         name: "masked-least-squares",
         about: "re-solves the weights that a mask left, to give what the whole matrix gave",
         source: "folklore: least squares for a fixed mask by conjugate gradients, after ALPS, arXiv:2406.07831",
-        formula: "the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the matrix after \
-            is, row by row, by conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix \
-            after. Of a core S between block-diagonal L and R, as armor leaves it, the move D is solved that makes \
-            W' = L (S + D) R the least of E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of \
-            L together",
+        formula: "the least of E||(W - W') x||^2 + d mean(diag G) ||W - W'||^2 with W' zero where the mask is, row by \
+            row, by conjugate gradients on D^-1/2 (G + d mean I) D^-1/2, D its diagonal, from the matrix after. Of a \
+            core S between block-diagonal L and R, as armor leaves it, the move D is solved that makes W' = L (S + D) R \
+            the least of E||(W - W') x||^2 + d mean(diag R G R^T) ||L D||^2, the rows of a block of L together",
         needs: &[Stat::Gram],
         parameters: &["damping", "iterations"],
         grains: &[],
@@ -96,12 +97,16 @@ impl RefitMasked for MaskedLeastSquares {
         let gram = check::stat(stats, lost.site, Stat::Gram, width * width)?;
         let core = wrapped.map(|wrapped| Linear::new(Arc::clone(wrapped.core())).to_matrix());
         let masked = core.as_ref().unwrap_or(&after);
-        let damping = self.damping(masked, stats.tokens())?;
+        // The zeros of a core are those of its own pattern, not of a mask of the whole.
+        let kept = Kept { mask: lost.mask.filter(|_| wrapped.is_none()), values: masked };
+        let damping = self.damping(&kept, stats.tokens())?;
         // Rows that are solved together.
         let together = wrapped.map_or(1, |wrapped| wrapped.diagonals()[0].size());
         let mut solved = match wrapped {
-            None => solve_rows(lost.before, &after, (gram, damping), self.iterations),
-            Some(wrapped) => wrapped::solve(lost.before, &after, (wrapped, masked), (gram, damping), self.iterations),
+            None => solve_rows(lost.before, &after, &kept, (gram, damping), self.iterations),
+            Some(wrapped) => {
+                wrapped::solve(lost.before, &after, (wrapped, masked, &kept), (gram, damping), self.iterations)
+            }
         };
         check::weights(lost.site, "refitted weight", &solved)?;
         let stored = |values: &Matrix| -> Arc<dyn Weight> {
@@ -129,9 +134,9 @@ impl RefitMasked for MaskedLeastSquares {
 }
 
 impl MaskedLeastSquares {
-    /// The damping for what `masked` left, relative to the mean diagonal of the Gram matrix.
-    fn damping(&self, masked: &Matrix, tokens: u64) -> Result<f64, MethodError> {
-        let kept = masked.data().iter().filter(|value| **value != 0.0).count() as f64 / masked.rows().max(1) as f64;
+    /// The damping for what was kept, relative to the mean diagonal of the Gram matrix.
+    fn damping(&self, kept: &Kept<'_>, tokens: u64) -> Result<f64, MethodError> {
+        let kept = kept.count() as f64 / kept.values.rows().max(1) as f64;
         let damping = self.damping.unwrap_or(DAMPING * kept.max(1.0) / tokens as f64);
         if damping > 0.0 && damping.is_finite() {
             return Ok(damping);
@@ -142,12 +147,19 @@ impl MaskedLeastSquares {
 }
 
 /// The rows of `after`, each solved for itself, with the second moments `[in, in]` of the inputs.
-fn solve_rows(before: &Matrix, after: &Matrix, (gram, damping): (&[f64], f64), iterations: usize) -> Matrix {
+fn solve_rows(
+    before: &Matrix,
+    after: &Matrix,
+    kept: &Kept<'_>,
+    (gram, damping): (&[f64], f64),
+    iterations: usize,
+) -> Matrix {
     let [out, width] = after.shape();
     let system = System::new(gram, width, damping);
     let mut solved = after.clone();
     for first in (0..out).step_by(BAND) {
         let rows = first * width..out.min(first + BAND) * width;
+        let mask = kept.of(rows.clone());
         let solved = &mut solved.data_mut()[rows.clone()];
         // What is still to give, in scaled weights: its product is the residual where the mask is open.
         let scaled = |(at, (before, solved)): (usize, (&f32, &f32))| {
@@ -155,9 +167,30 @@ fn solve_rows(before: &Matrix, after: &Matrix, (gram, damping): (&[f64], f64), i
         };
         let lacking: Vec<f32> = before.data()[rows].iter().zip(&*solved).enumerate().map(scaled).collect();
         let residual = linalg::product_f32(&lacking, &system.matrix, [lacking.len() / width.max(1), width, width]);
-        system.solve(&System::new(&[1.0], 1, 0.0), residual, solved, iterations);
+        system.solve(&System::new(&[1.0], 1, 0.0), (residual, &mask), solved, iterations);
     }
     solved
+}
+
+/// Which weights were kept.
+struct Kept<'a> {
+    /// What is known of them.
+    mask: Option<&'a Mask>,
+    /// Those that are not zero, where nothing is.
+    values: &'a Matrix,
+}
+
+impl Kept<'_> {
+    /// Of some weights, 1 for each that was kept and 0 for each that was not.
+    fn of(&self, weights: Range<usize>) -> Vec<f32> {
+        let kept = |index: usize| self.mask.map_or_else(|| self.values.data()[index] != 0.0, |mask| mask.kept(index));
+        weights.map(|index| f32::from(u8::from(kept(index)))).collect()
+    }
+
+    fn count(&self) -> u64 {
+        let nonzero = || self.values.data().iter().filter(|value| **value != 0.0).count() as u64;
+        self.mask.map_or_else(nonzero, Mask::count)
+    }
 }
 
 /// Second moments, scaled to a diagonal of ones.
@@ -187,14 +220,13 @@ impl System {
         Self { matrix, root }
     }
 
-    /// Moves what is not zero in `solved` to where `outputs` times the move times these moments is the `residual`, in scaled weights,
+    /// Moves what `mask` keeps of `solved` to where `outputs` times the move times these moments is the `residual`, in scaled weights,
     /// by conjugate gradients. As many rows as `outputs` has are solved together.
-    fn solve(&self, outputs: &System, mut residual: Vec<f32>, solved: &mut [f32], iterations: usize) {
+    fn solve(&self, outputs: &System, (mut residual, mask): (Vec<f32>, &[f32]), solved: &mut [f32], iterations: usize) {
         let (width, together) = (self.root.len(), outputs.root.len());
         let rows = solved.len().checked_div(width).unwrap_or(0);
         let strip = (together * width).max(1);
-        let mask: Vec<f32> = solved.iter().map(|&value| f32::from(u8::from(value != 0.0))).collect();
-        residual.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
+        residual.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
         let mut direction = residual.clone();
         let mut step = vec![0.0_f32; solved.len()];
         let mut squares: Vec<f64> = residual.chunks_exact(strip).map(|rows| dot(rows, rows)).collect();
@@ -206,7 +238,7 @@ impl System {
                     rows.copy_from_slice(&mixed);
                 }
             }
-            image.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
+            image.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
             for (index, squares) in squares.iter_mut().enumerate() {
                 let at = index * strip..(index + 1) * strip;
                 let (direction, residual) = (&mut direction[at.clone()], &mut residual[at.clone()]);
@@ -225,8 +257,8 @@ impl System {
                 direction.iter_mut().zip(&*residual).for_each(|(d, r)| *d = r + turn * *d);
             }
         }
-        for (at, (value, step)) in solved.iter_mut().zip(&step).enumerate() {
-            if *value != 0.0 {
+        for (at, ((value, step), mask)) in solved.iter_mut().zip(&step).zip(mask).enumerate() {
+            if *mask != 0.0 {
                 let root = self.root[at % width] * outputs.root[at / width % together];
                 *value = (f64::from(*value) + f64::from(*step) / root) as f32;
             }
@@ -249,8 +281,26 @@ mod tests {
         let mut stats = Stats::new(1000);
         stats.insert(SITE, Stat::Gram, gram.to_vec());
         let after: Arc<dyn Weight> = Arc::new(Dense(after));
-        let refitted = method.refit(&RefitTask { site: SITE, before, after: &after }, &stats).unwrap();
+        let refitted = method.refit(&RefitTask { site: SITE, before, after: &after, mask: None }, &stats).unwrap();
         (Linear::new(refitted.weight).to_matrix().into_vec(), refitted.info)
+    }
+
+    #[test]
+    fn a_weight_that_stayed_takes_a_part_though_it_was_zero() {
+        // The kept x_1 had the weight 0, as many have in quantised blocks: it says 2 / 4 of x_0.
+        let (before, after) = (Matrix::from_vec(1, 2, vec![1.0, 0.0]), Matrix::zeros(1, 2));
+        let mut mask = Mask::none(1, 2);
+        mask.keep(1);
+        let after: Arc<dyn Weight> = Arc::new(Dense(after));
+        let mut stats = Stats::new(1000);
+        stats.insert(SITE, Stat::Gram, vec![5.0, 2.0, 2.0, 4.0]);
+        let method = MaskedLeastSquares { damping: Some(1e-12), iterations: 3 };
+        let task = RefitTask { site: SITE, before: &before, after: &after, mask: Some(&mask) };
+        let values = Linear::new(method.refit(&task, &stats).unwrap().weight).to_matrix();
+        assert!(values.data()[0] == 0.0 && (values.data()[1] - 0.5).abs() < 1e-6, "{values:?}");
+        let other = Mask::none(2, 2);
+        let refused = method.refit(&RefitTask { mask: Some(&other), ..task }, &stats).unwrap_err().to_string();
+        assert!(refused.contains("mask (outputs) has 2, expected 1"), "{refused}");
     }
 
     #[test]

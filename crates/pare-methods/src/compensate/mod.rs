@@ -17,6 +17,7 @@ use crate::error::{Built, MethodError};
 use crate::names;
 use crate::settings::Settings;
 use pare_model::matrix::Matrix;
+use pare_model::plan::Mask;
 use pare_model::site::Site;
 use pare_model::stats::Stats;
 use pare_model::weight::{Linear, Weight};
@@ -38,20 +39,27 @@ pub struct RefitTask<'a> {
     pub site: Site,
     /// The matrix before, `[out, in]`.
     pub before: &'a Matrix,
-    /// The matrix after, `[out, in]`. Its zeros are what was removed.
+    /// The matrix after, `[out, in]`.
     pub after: &'a Arc<dyn Weight>,
+    /// Which weights a mask kept, where there was one: a weight that stayed may be zero, as many are in quantised blocks. Without it the
+    /// zeros of the matrix after are what was removed.
+    pub mask: Option<&'a Mask>,
 }
 
 impl RefitTask<'_> {
     /// Holds both matrices to their description; returns the one after.
     ///
     /// # Errors
-    /// `Shape` when they differ in size, `Numeric` for a weight that is not finite.
+    /// `Shape` when they or the mask differ in size, `Numeric` for a weight that is not finite.
     pub fn check(&self) -> Result<Matrix, MethodError> {
         let (want, got) = (self.before.shape(), self.after.shape());
-        for (what, want, got) in
-            [("matrix after (outputs)", want[0], got[0]), ("matrix after (inputs)", want[1], got[1])]
-        {
+        let mask = self.mask.map_or(want, Mask::shape);
+        for (what, want, got) in [
+            ("matrix after (outputs)", want[0], got[0]),
+            ("matrix after (inputs)", want[1], got[1]),
+            ("mask (outputs)", want[0], mask[0]),
+            ("mask (inputs)", want[1], mask[1]),
+        ] {
             if want != got {
                 return Err(MethodError::Shape { site: self.site, what, want, got });
             }

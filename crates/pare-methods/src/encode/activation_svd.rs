@@ -73,7 +73,7 @@ impl Encode for ActivationSvd {
         let scale: Vec<f64> = squares.iter().map(relative).collect();
         let (weight, after) = low_rank::encoded(task.site, task.weight, &scale, self.rank, task.keep)?;
         let error = distortion::if_observed(stats, task.site, task.weight, &after)?;
-        Ok(Encoded { weight, info: Info { damping: None, error } })
+        Ok(Encoded { weight, info: Info { error, ..Info::default() } })
     }
 }
 

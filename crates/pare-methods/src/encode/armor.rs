@@ -104,7 +104,7 @@ impl Encode for Armor {
         let ([out, width], b) = (task.weight.shape(), self.block);
         let squares = check::stat(stats, task.site, Stat::MeanSquare, width)?;
         if task.keep == 1.0 {
-            let info = Info { damping: None, error: Some(0.0) };
+            let info = Info { error: Some(0.0), ..Info::default() };
             return Ok(Encoded { weight: Arc::new(Dense(task.weight.clone())), info });
         }
         self.fits([out, width], task.keep, task.compare)?;
@@ -126,10 +126,12 @@ impl Encode for Armor {
                 |block: usize, row: usize, to: &mut [f32]| to.copy_from_slice(&blocks[(block * b + row) * b..][..b]);
             Arc::new(BlockDiagonal::pack(PanelType::F32, blocks.len() / (b * b), b, &row, pool))
         };
+        // Two of every four.
+        let removed = (out * width / 2) as u64;
         let core: Arc<dyn Weight> = Arc::new(Dense(core));
         let weight = Wrapped::new(pack(&left), core, pack(&right)).expect("blocks that divide the matrix");
         let error = distortion::if_observed(stats, task.site, task.weight, &after)?;
-        Ok(Encoded { weight: Arc::new(weight), info: Info { damping: None, error } })
+        Ok(Encoded { weight: Arc::new(weight), info: Info { error, removed, ..Info::default() } })
     }
 }
 

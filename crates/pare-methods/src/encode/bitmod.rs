@@ -114,7 +114,7 @@ impl Encode for BitMod {
             from.chunks(self.group).zip(to.chunks_mut(self.group)).for_each(|(from, to)| self.round(from, to));
         }
         let error = moments::change(stats, task.site, task.weight, &rounded)?;
-        Ok(Encoded { weight: Arc::new(Dense(rounded)), info: Info { damping: None, error } })
+        Ok(Encoded { weight: Arc::new(Dense(rounded)), info: Info { error, ..Info::default() } })
     }
 }
 

@@ -138,7 +138,7 @@ impl Encode for BlockFloat {
             }
         }
         let error = moments::change(stats, task.site, weight, &best)?;
-        Ok(Encoded { weight: Arc::new(Dense(best)), info: Info { damping: None, error } })
+        Ok(Encoded { weight: Arc::new(Dense(best)), info: Info { error, ..Info::default() } })
     }
 }
 

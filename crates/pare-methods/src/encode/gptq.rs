@@ -147,7 +147,7 @@ impl Gptq {
         let error: f64 = errors.sum();
         let stored = super::stored(self.ty, task.weight.shape(), bytes);
         let stored = stored.ok_or_else(|| super::no_blocks(ENTRY.card.name, self.ty, columns))?;
-        let info = Info { damping: Some(hessian.damping()), error: Some(error / rows.max(1) as f64) };
+        let info = Info { damping: Some(hessian.damping()), error: Some(error / rows.max(1) as f64), removed: 0 };
         Ok(Encoded { weight: Arc::new(stored), info })
     }
 }

@@ -77,6 +77,9 @@ pub struct Info {
     pub damping: Option<f64>,
     /// Mean squared calibration error per output; none when no Gram matrix was observed.
     pub error: Option<f64>,
+    /// How many weights it removed and left as zeros; those that rounding made zero are not among them.
+    #[serde(default)]
+    pub removed: u64,
 }
 
 /// An encoding. Pure: the same task and statistics give the same storage, bit for bit, whatever the number of threads.

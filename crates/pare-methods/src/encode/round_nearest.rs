@@ -120,7 +120,7 @@ impl Encode for RoundNearest {
                 Some(error(task.weight, &Linear::new(Arc::clone(&weight)).to_matrix(), gram))
             }
         };
-        Ok(Encoded { weight, info: Info { damping: None, error } })
+        Ok(Encoded { weight, info: Info { error, ..Info::default() } })
     }
 }
 

@@ -147,12 +147,12 @@ impl SparseGpt {
         }
         let damping = Some(factor.damping());
         if task.keep == 1.0 && self.grid.is_none() {
-            let info = Info { damping, error: Some(0.0) };
+            let info = Info { damping, error: Some(0.0), removed: 0 };
             return Ok(Encoded { weight: Arc::new(Dense(task.weight.clone())), info });
         }
-        let (weight, error) = self.run(task, factor, pool);
+        let (weight, info) = self.run(task, factor, pool);
         check::weights(task.site, "weight that stayed", &weight)?;
-        Ok(Encoded { weight: Arc::new(Dense(weight)), info: Info { damping, error: Some(error) } })
+        Ok(Encoded { weight: Arc::new(Dense(weight)), info: Info { damping, ..info } })
     }
 
     fn check_grid(&self, columns: usize) -> Result<(), MethodError> {
@@ -162,8 +162,8 @@ impl SparseGpt {
         }
     }
 
-    /// What the matrix becomes, and its mean squared calibration error per output.
-    fn run(&self, task: &Task<'_>, factor: &Factor, pool: &Pool) -> (Matrix, f64) {
+    /// What the matrix becomes, its mean squared calibration error per output, and how many weights went.
+    fn run(&self, task: &Task<'_>, factor: &Factor, pool: &Pool) -> (Matrix, Info) {
         let [out, width] = task.weight.shape();
         let bands: Vec<Mutex<Band>> =
             (0..out).step_by(LANES).map(|first| Mutex::new(Band::new(task.weight, first, self.block))).collect();
@@ -183,11 +183,14 @@ impl SparseGpt {
                 locked(&bands[part]).settle(factor, &saliency, inputs.clone(), pattern, self.grid);
             });
         }
-        let (mut weight, mut error) = (Matrix::zeros(out, width), 0.0);
+        let (mut weight, mut error, mut removed) = (Matrix::zeros(out, width), 0.0, 0);
         for band in &bands {
-            error += locked(band).finish(task.weight, factor, &mut weight);
+            let band = locked(band);
+            error += band.finish(task.weight, factor, &mut weight);
+            removed += band.removed;
         }
-        (weight, error.max(0.0) / out.max(1) as f64)
+        let error = Some(error.max(0.0) / out.max(1) as f64);
+        (weight, Info { error, removed, ..Info::default() })
     }
 }
 
@@ -220,6 +223,8 @@ struct Band {
     steps: Vec<f32>,
     /// Sum of `(error / R_jj)^2` over the inputs that were seen.
     cost: f64,
+    /// How many weights do not stay.
+    removed: u64,
 }
 
 impl Band {
@@ -232,7 +237,8 @@ impl Band {
             weights.iter_mut().skip(lane).step_by(lanes).zip(row).for_each(|(to, &from)| *to = from);
         }
         let errors = vec![0.0; block * lanes];
-        Self { first, lanes, weights, errors, keys: vec![], stay: vec![], steps: vec![0.0; lanes], cost: 0.0 }
+        let (steps, cost, removed) = (vec![0.0; lanes], 0.0, 0);
+        Self { first, lanes, weights, errors, keys: vec![], stay: vec![], steps, cost, removed }
     }
 
     /// Prepares the choice in a block of inputs: makes it where rows do not depend on those of other bands.
@@ -292,6 +298,7 @@ impl Band {
         let weights = &mut settled[j * lanes..];
         let errors = &mut self.errors[(j - start) * lanes..][..lanes];
         let stay = &self.stay[(j - start) * lanes..][..lanes];
+        self.removed += stay.iter().filter(|stays| !**stays).count() as u64;
         let mut cost = 0.0;
         for (((weight, error), &stays), &step) in weights.iter_mut().zip(&mut *errors).zip(stay).zip(&self.steps) {
             let settled = match (stays, grid) {

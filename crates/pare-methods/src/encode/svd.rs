@@ -62,7 +62,7 @@ impl Encode for Svd {
         let scale = vec![1.0; task.weight.cols()];
         let (weight, after) = low_rank::encoded(task.site, task.weight, &scale, self.rank, task.keep)?;
         let error = distortion::if_observed(stats, task.site, task.weight, &after)?;
-        Ok(Encoded { weight, info: Info { damping: None, error } })
+        Ok(Encoded { weight, info: Info { error, ..Info::default() } })
     }
 }
 

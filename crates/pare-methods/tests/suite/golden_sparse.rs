@@ -103,7 +103,7 @@ fn refitted(name: &str, case: &Value) {
     if let (Some(left), Some(right)) = (case.get("left"), case.get("right")) {
         after = Arc::new(Wrapped::new(diagonal(left), after, diagonal(right)).unwrap());
     }
-    let lost = RefitTask { site: SITE, before: &before, after: &after };
+    let lost = RefitTask { site: SITE, before: &before, after: &after, mask: None };
     let refitted = build(&settings).unwrap().refit(&lost, &stats).unwrap();
     let exactness = entry.card.exactness;
     near(values(&refitted.weight), &flat(&case["weight"]), exactness);

@@ -61,15 +61,17 @@ fn the_calibration_error_never_grows() {
         let lost = error(&stats, &before, &after);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
         for entry in of_matrices() {
-            let refitted =
-                build(entry, 2).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+            let refitted = build(entry, 2)
+                .refit(&RefitTask { site: SITE, before: &before, after: &weight, mask: None }, &stats)
+                .unwrap();
             let (left, info) = (error(&stats, &before, &values(&refitted)), refitted.info);
             let off = 1e-5 * lost + 1e-12;
             assert!(left <= lost + off, "{entry:?} round {round}: {lost} to {left}");
             assert!((info.error_before.unwrap() - lost).abs() <= off, "{entry:?} round {round}");
             assert!((info.error_after.unwrap() - left).abs() <= off, "{entry:?} round {round}: {info:?} {left}");
-            let again =
-                build(entry, 2).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+            let again = build(entry, 2)
+                .refit(&RefitTask { site: SITE, before: &before, after: &weight, mask: None }, &stats)
+                .unwrap();
             assert_eq!((values(&again).data(), again.info), (values(&refitted).data(), info), "{entry:?}");
         }
     }
@@ -85,8 +87,9 @@ fn a_mask_stays_and_what_it_left_says_more() {
         let after = masked(&before);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
         let entry = find("masked-least-squares").unwrap();
-        let refitted =
-            build(entry, 1).refit(&RefitTask { site: SITE, before: &before, after: &weight }, &stats).unwrap();
+        let refitted = build(entry, 1)
+            .refit(&RefitTask { site: SITE, before: &before, after: &weight, mask: None }, &stats)
+            .unwrap();
         for (value, mask) in values(&refitted).data().iter().zip(after.data()) {
             assert!(*mask != 0.0 || value.to_bits() == 0, "round {round}: {value} where nothing was");
         }
@@ -105,7 +108,7 @@ fn a_wrapped_core_keeps_its_wrappers_and_zeros_and_says_more() {
         let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::TwoOfFour };
         let armor = (encode::find("armor").unwrap().build)(&settings).unwrap();
         let after = armor.encode(&task, &stats, &Pool::new(1)).unwrap().weight;
-        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let lost = RefitTask { site: SITE, before: &before, after: &after, mask: None };
         let refitted = build(find("masked-least-squares").unwrap(), 1).refit(&lost, &stats).unwrap();
         let parts = [&after, &refitted.weight].map(|weight| match weight.composed() {
             Some(Composed::Wrapped(wrapped)) => wrapped,
@@ -143,7 +146,7 @@ fn a_full_rank_gives_everything_back() {
         let before = draw.matrix(out, width);
         let stats = stats(&mut draw, width, 100, false);
         let weight: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
-        let lost = RefitTask { site: SITE, before: &before, after: &weight };
+        let lost = RefitTask { site: SITE, before: &before, after: &weight, mask: None };
         let refitted = build(find("eora").unwrap(), 12).refit(&lost, &stats).unwrap();
         let info = refitted.info;
         assert!(info.error_after.unwrap() < 1e-9 * info.error_before.unwrap(), "{out} x {width}: {info:?}");
@@ -156,7 +159,7 @@ fn more_rank_never_hurts_and_rounded_factors_hardly() {
     let before = draw.matrix(64, 96);
     let stats = stats(&mut draw, 96, 400, false);
     let weight: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
-    let lost = RefitTask { site: SITE, before: &before, after: &weight };
+    let lost = RefitTask { site: SITE, before: &before, after: &weight, mask: None };
     let left = |rank: usize, storage: &str| {
         let Build::Matrix(build) = find("eora").unwrap().build else { panic!() };
         let settings = Settings { rank: Some(rank), storage: Some(storage.into()), ..Settings::default() };
@@ -181,7 +184,7 @@ fn eora_is_best_then_activation_svd_then_plain_svd() {
         let stats = stats(&mut draw, width, 300, false);
         let after = masked(&before);
         let weight: Arc<dyn Weight> = Arc::new(Dense(after.clone()));
-        let lost = RefitTask { site: SITE, before: &before, after: &weight };
+        let lost = RefitTask { site: SITE, before: &before, after: &weight, mask: None };
         let eora = build(find("eora").unwrap(), rank).refit(&lost, &stats).unwrap().info.error_after.unwrap();
         let change = before.data().iter().zip(after.data()).map(|(a, b)| a - b).collect();
         let residual = Matrix::from_vec(out, width, change);
@@ -222,7 +225,7 @@ fn nothing_beats_the_best_of_all_patterns_of_four() {
         let passed = error(&stats, &before, &matrix(&sparse));
         let settings = Settings { damping: Some(1e-9), ..Settings::default() };
         let Build::Matrix(build) = find("masked-least-squares").unwrap().build else { panic!() };
-        let lost = RefitTask { site: SITE, before: &before, after: &sparse.weight };
+        let lost = RefitTask { site: SITE, before: &before, after: &sparse.weight, mask: None };
         let again = build(&settings).unwrap().refit(&lost, &stats).unwrap();
         let resolved = error(&stats, &before, &values(&again));
         assert!(least <= resolved * (1.0 + 1e-4) + 1e-9, "round {round}: {least} {resolved}");
@@ -240,7 +243,7 @@ fn what_cannot_be_is_refused() {
     let after: Arc<dyn Weight> = Arc::new(Dense(masked(&before)));
     for entry in of_matrices() {
         let repair = build(entry, 32);
-        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let lost = RefitTask { site: SITE, before: &before, after: &after, mask: None };
         assert!(repair.refit(&lost, &stats).is_ok(), "{entry:?}");
         let refused = |lost: &RefitTask<'_>, stats: &Stats| repair.refit(lost, stats).unwrap_err();
         let other: Arc<dyn Weight> = Arc::new(Dense(draw.matrix(40, 35)));
@@ -267,7 +270,7 @@ fn what_cannot_be_is_refused() {
     }
     let message = |name: &str, settings: Settings| {
         let Build::Matrix(build) = find(name).unwrap().build else { panic!() };
-        let lost = RefitTask { site: SITE, before: &before, after: &after };
+        let lost = RefitTask { site: SITE, before: &before, after: &after, mask: None };
         build(&settings).and_then(|repair| repair.refit(&lost, &stats)).unwrap_err().to_string()
     };
     let plain = Settings::default;
@@ -283,7 +286,7 @@ fn what_cannot_be_is_refused() {
         let task = Task { site: SITE, weight: &before, keep: 0.5, compare: Compare::Row };
         (encode::find("svd").unwrap().build)(&plain()).unwrap().encode(&task, &stats, &Pool::new(1)).unwrap().weight
     };
-    let lost = RefitTask { site: SITE, before: &before, after: &low };
+    let lost = RefitTask { site: SITE, before: &before, after: &low, mask: None };
     let says = build(find("masked-least-squares").unwrap(), 1).refit(&lost, &stats).unwrap_err().to_string();
     assert_eq!(
         says,

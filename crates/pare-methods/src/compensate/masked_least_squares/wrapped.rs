@@ -4,18 +4,18 @@
 //! `L^T L D R G R^T`: the rows of a block of L are one system. The damping pulls towards the core as it was: what the
 //! wrappers could not reach anyway is nothing to ask of it.
 
-use super::System;
+use super::{Kept, System};
 use crate::linalg;
 use pare_kernels::block_diagonal::BlockDiagonal;
 use pare_model::matrix::Matrix;
 use pare_model::storage::Wrapped;
 
-/// The core `[out, in]` that brings `wrapped` nearest to `before`, from its own `core` and with that one's zeros. `after` is what
+/// The core `[out, in]` that brings `wrapped` nearest to `before`, from its own `core`, with what was `kept` of that. `after` is what
 /// `wrapped` is as a whole; its inputs have the second moments `[in, in]`.
 pub(super) fn solve(
     before: &Matrix,
     after: &Matrix,
-    (wrapped, core): (&Wrapped, &Matrix),
+    (wrapped, core, kept): (&Wrapped, &Matrix, &Kept<'_>),
     (gram, damping): (&[f64], f64),
     iterations: usize,
 ) -> Matrix {
@@ -35,7 +35,8 @@ pub(super) fn solve(
         let outputs = System::new(&linalg::product(&across, &left, [size; 3]), size, 0.0);
         let scaled = |(at, slope): (usize, &f64)| (slope / (outputs.root[at / width] * system.root[at % width])) as f32;
         let residual = slope.iter().enumerate().map(scaled).collect();
-        system.solve(&outputs, residual, &mut solved.data_mut()[strip], iterations);
+        let mask = kept.of(strip.clone());
+        system.solve(&outputs, (residual, &mask), &mut solved.data_mut()[strip], iterations);
     }
     solved
 }
