@@ -1,7 +1,7 @@
 //! What a comparison holds: the dense model, models beside it, and what became of every recipe at every keep.
 
 #[cfg(doc)]
-use super::{AS_READ, DENSE};
+use super::{AS_READ, DENSE, PLAIN_BITS};
 use crate::bench::spread::Spread;
 use crate::figures::ModelFacts;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct Comparison {
     pub as_read: ModelFigures,
     /// The models that the user has already, in the order given.
     pub models: Vec<ModelEntry>,
+    /// The dense model in fewer bits, at the sizes of what recipes make, the largest first.
+    pub plain_bits: Vec<PlainEntry>,
     /// Each recipe at each keep, recipe by recipe, keeps in the order of `keeps`.
     pub entries: Vec<Entry>,
     /// Which entries no other one beats.
@@ -32,7 +34,7 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Names of the entries that no other one beats, the cheapest first; [`DENSE`] and [`AS_READ`] are among the entries.
+/// Names of the entries that no other one beats, the cheapest first; [`DENSE`], [`AS_READ`] and [`PLAIN_BITS`] are among the entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Fronts {
     /// Divergence against bytes.
@@ -48,6 +50,16 @@ pub struct ModelEntry {
     pub name: String,
     /// Where it is.
     pub path: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: ModelFigures,
+}
+
+/// The dense model with nothing cut, every matrix rounded to the nearest: what a size holds without a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlainEntry {
+    /// With its size, as in `plain bits 83.1 MB`.
+    pub name: String,
     /// Its figures.
     #[serde(flatten)]
     pub figures: ModelFigures,

@@ -10,6 +10,7 @@ use crate::bench::spread::Spread;
 use crate::bundle::Bundle;
 use crate::evaluate::TextFigures;
 use crate::figures::OnText;
+use crate::plain_bits::plain_bits;
 use crate::probe::{self, Series};
 use crate::progress::Work;
 use crate::prove::{Job, Made, bytes_to_write, facts, packed_as, record};
@@ -17,8 +18,10 @@ use crate::recipe::Recipe;
 use crate::text::named;
 use crate::verify::{cut, of_models, on_texts};
 use crate::write::{Kept, WriteAs, Written, write_directory};
+use pare_format::safetensors::Dtype;
 use pare_format::write::OutputDir;
 use pare_model::model::{Model, PackAs};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -153,39 +156,98 @@ pub(super) fn pared(
         let record = record(&job(write_as), &made, None);
         output.write_record(record)?;
     }
-    let (bytes, seconds, dtype) = (made.written.bytes, made.seconds, made.dtype);
-    let forms = forms(&made.written);
+    let seconds = made.seconds;
+    let artefact = Artefact::of(&output, &made.written, made.dtype);
     // What is measured is what was written: the model in memory goes before its file is opened.
     drop(made);
-
-    let result = Bundle::open(&output.temporary().display().to_string(), work)?;
-    // A storage of its own runs as itself, whether the recipe made it or the writing did.
-    let own_form = !forms.is_empty();
-    let pack = if own_form { PackAs::Stored } else { packed_as(dtype) };
-    let packed = result.model.packed(pack, work.pool);
-    let models = [dense, if own_form { &packed } else { &result.model }];
-    let on_texts = on_texts(&models, &cut(request.verification, request.context, None)?, work)?;
-    let mut figures = figures(request, &on_texts, 1, &result.model)?;
-    (figures.bytes, figures.kept) = (bytes, Some(kept));
-    figures.storage = if own_form { forms } else { plain(request) };
-    figures.probes = probes(request, &packed, work)?;
-    if request.speed {
-        let dense = dense.packed(packed_as(dtype), work.pool);
-        figures.speed = speed(&[&dense, &packed], work)?;
-    }
-    let cost = Cost { shrink_seconds: seconds, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
-    figures.cost = cost;
-    drop((packed, result));
-    figures.peak_memory_bytes = weigh(request, output.temporary(), work)?;
+    let mut figures = artefact.read_back(request, work)?;
+    figures.kept = Some(kept);
+    figures.cost =
+        Cost { shrink_seconds: seconds, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
     if request.keep_models {
         output.commit()?;
     }
     Ok(figures)
 }
 
+/// The dense model in fewer bits, within `bytes` where plain types reach so little; written and measured as an artefact of a recipe is.
+pub(super) fn rounded(
+    request: &Request<'_>,
+    bytes: u64,
+    (folder, key): (&Folder, &Key),
+    work: Work<'_>,
+) -> Result<ModelFigures, Error> {
+    let start = Instant::now();
+    let dense = &request.bundle.model;
+    let peak_is_own = machine::forget_peak_memory();
+    let output = folder.artefact(key, request.keep_models)?;
+    output.require_room(bytes)?;
+    let bits = plain_bits(dense, bytes, work)?;
+    let shrink_seconds = start.elapsed().as_secs_f64();
+    let written = write_directory(&output, request.bundle, &bits.model, WriteAs::Kept, work)?;
+    let peak_memory_bytes = machine::peak_memory();
+    if request.keep_models {
+        output.write_record(json!({
+            "model": request.bundle.name,
+            "fingerprint": crate::fingerprint::fingerprint(dense),
+            "plain_bits": bits.types(),
+            "weight_bytes": written.bytes,
+            "storages": written.storages,
+        }))?;
+    }
+    let artefact = Artefact::of(&output, &written, WriteAs::Auto.dtype(dense));
+    drop(bits);
+    let mut figures = artefact.read_back(request, work)?;
+    figures.kept = Some(1.0);
+    figures.cost = Cost { shrink_seconds, seconds: start.elapsed().as_secs_f64(), peak_memory_bytes, peak_is_own };
+    if request.keep_models {
+        output.commit()?;
+    }
+    Ok(figures)
+}
+
+/// What was written.
+struct Artefact<'a> {
+    path: &'a Path,
+    bytes: u64,
+    /// See [`forms`].
+    forms: String,
+    /// Type of plain weights.
+    dtype: Dtype,
+}
+
+impl<'a> Artefact<'a> {
+    fn of(output: &'a OutputDir, written: &Written, dtype: Dtype) -> Self {
+        Self { path: output.temporary(), bytes: written.bytes, forms: forms(written), dtype }
+    }
+
+    /// Its figures, from its files.
+    fn read_back(self, request: &Request<'_>, work: Work<'_>) -> Result<ModelFigures, Error> {
+        let dense = &request.bundle.model;
+        let result = Bundle::open(&self.path.display().to_string(), work)?;
+        // A storage of its own runs as itself, whether the recipe made it or the writing did.
+        let own_form = !self.forms.is_empty();
+        let pack = if own_form { PackAs::Stored } else { packed_as(self.dtype) };
+        let packed = result.model.packed(pack, work.pool);
+        let models = [dense, if own_form { &packed } else { &result.model }];
+        let on_texts = on_texts(&models, &cut(request.verification, request.context, None)?, work)?;
+        let mut figures = figures(request, &on_texts, 1, &result.model)?;
+        figures.bytes = self.bytes;
+        figures.storage = if own_form { self.forms } else { plain(request) };
+        figures.probes = probes(request, &packed, work)?;
+        if request.speed {
+            let dense = dense.packed(packed_as(self.dtype), work.pool);
+            figures.speed = speed(&[&dense, &packed], work)?;
+        }
+        drop((packed, result));
+        figures.peak_memory_bytes = weigh(request, self.path, work)?;
+        Ok(figures)
+    }
+}
+
 /// Bytes of a model whose numbers take two or four bytes each.
 fn bytes_of(model: &Model) -> u64 {
-    let each = if WriteAs::Auto.dtype(model) == pare_format::safetensors::Dtype::F32 { 4 } else { 2 };
+    let each = if WriteAs::Auto.dtype(model) == Dtype::F32 { 4 } else { 2 };
     model.parameters().total.saturating_mul(each)
 }
 

@@ -1,4 +1,4 @@
-//! Comparing: every applicable recipe on one model, and models that people have already, with the same held-out text.
+//! Comparing: every applicable recipe on one model, that model in fewer bits, and models that people have already, with the same text.
 //!
 //! Each entry is measured once, on the artefact that was written, and kept under a hash of what it depends on: a run that was stopped
 //! goes on where it was.
@@ -12,7 +12,7 @@ mod run;
 mod steps;
 
 pub use cache::check_folder;
-pub use entry::{Comparison, Cost, Entry, Fronts, ModelEntry, ModelFigures, OnOneText, Outcome, Speed};
+pub use entry::{Comparison, Cost, Entry, Fronts, ModelEntry, ModelFigures, OnOneText, Outcome, PlainEntry, Speed};
 pub use front::{Point, front};
 pub use models::{GivenModel, models};
 pub use run::run;
@@ -31,7 +31,7 @@ use std::path::Path;
 
 /// How the dense model is called among the entries of a front.
 pub const DENSE: &str = "dense";
-pub use crate::prove::AS_READ;
+pub use crate::prove::{AS_READ, PLAIN_BITS};
 
 /// The recipes that every comparison holds: what the others must beat.
 pub const BASELINES: [&str; 2] = ["random", "magnitude"];

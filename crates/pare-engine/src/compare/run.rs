@@ -1,10 +1,10 @@
 //! The run: what is known is looked up, the rest is measured entry by entry and kept at once.
 
 use super::cache::{Folder, Found, Key, tokens};
-use super::entry::{Comparison, Entry, Fronts, ModelEntry, ModelFigures, Outcome};
+use super::entry::{Comparison, Entry, Fronts, ModelEntry, ModelFigures, Outcome, PlainEntry};
 use super::front::{Point, front};
 use super::steps::{Clock, Step};
-use super::{AS_READ, BASELINES, DENSE, Done, GivenModel, Recipes, Request, in_blocks, measure, storage};
+use super::{AS_READ, BASELINES, DENSE, Done, GivenModel, PLAIN_BITS, Recipes, Request, in_blocks, measure, storage};
 use crate::fingerprint::fingerprint;
 use crate::progress::Work;
 use crate::prove::{about_as_read, check, facts};
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 /// Rounds on a quiet machine differ by less than this factor.
 const BUSY: f64 = 1.25;
+/// Sizes within this factor are nearly the same.
+const NEARLY: f64 = 1.01;
 
 /// Compares. What is measured is kept at once, entry by entry.
 ///
@@ -79,16 +81,41 @@ pub fn run(request: &Request<'_>, work: Work<'_>) -> Result<Done, Error> {
             None => run.compute((recipes, recipe, keep), &key, Work { progress: &step, ..work })?,
         });
     }
+    let keeps = request.recipes.map_or(Vec::new(), |recipes| recipes.keeps.to_vec());
+    let unbeaten = fronts([&dense, &as_read], &models, &[], &entries).bytes;
+    let sizes = sizes(&unbeaten, &keeps, &entries, as_read.bytes.min(dense.bytes));
+    let mut notes = notes(request, &models, &entries);
+    let mut plain_bits: Vec<PlainEntry> = Vec::new();
+    for (index, &bytes) in sizes.iter().enumerate() {
+        work.interrupt.check()?;
+        let name = plain_name(bytes);
+        let step = Step::new(work.progress, (count + 1 + index, count + sizes.len()), &name, None);
+        let figures = match run.plain_bits(bytes, Work { progress: &step, ..work })? {
+            Outcome::Measured(figures) => *figures,
+            Outcome::NotApplicable { why } | Outcome::Failed { why } => {
+                notes.push(format!("There is no {name}: {why}."));
+                continue;
+            }
+        };
+        let (name, least) = (plain_name(figures.bytes), figures.bytes > bytes);
+        plain_bits.push(PlainEntry { name, figures });
+        // Nothing smaller can be said in plain types.
+        if least {
+            break;
+        }
+    }
+    plain_bits.dedup_by_key(|entry| entry.figures.bytes);
     let comparison = Comparison {
         pare: env!("CARGO_PKG_VERSION").to_owned(),
         model: facts(request.bundle),
-        keeps: request.recipes.map_or(Vec::new(), |recipes| recipes.keeps.to_vec()),
-        fronts: fronts([&dense, &as_read], &models, &entries),
+        keeps,
+        fronts: fronts([&dense, &as_read], &models, &plain_bits, &entries),
         conditions: conditions(request, work.pool.threads()),
-        notes: notes(request, &models, &entries),
+        notes,
         dense,
         as_read,
         models,
+        plain_bits,
         entries,
     };
     Ok(Done { comparison, computed: run.computed, found: run.found, corrupt: run.corrupt })
@@ -225,6 +252,25 @@ impl<'a> Run<'a> {
         Planned { recipes, recipe, keep, key, entry }
     }
 
+    /// The dense model in fewer bits, within `bytes`.
+    fn plain_bits(&mut self, bytes: u64, work: Work<'_>) -> Result<Outcome, Error> {
+        let mut made_from = self.shared.clone();
+        made_from[PLAIN_BITS] = json!(bytes);
+        let key = Key::new(made_from, &format!("plain-bits-{bytes}"));
+        let there = !self.request.keep_models || self.folder.model(&key).is_dir();
+        if let Some(outcome) = self.load(&key).filter(|_| there) {
+            self.found += 1;
+            return Ok(outcome);
+        }
+        let outcome = match measure::rounded(self.request, bytes, (&self.folder, &key), work) {
+            Ok(measured) => Outcome::Measured(Box::new(measured)),
+            Err(error) => refusal(error)?,
+        };
+        self.computed += 1;
+        self.folder.store(&key, &outcome)?;
+        Ok(outcome)
+    }
+
     fn compute(
         &mut self,
         (recipes, recipe, keep): (&Recipes<'_>, &Recipe, f64),
@@ -245,6 +291,29 @@ impl<'a> Run<'a> {
         self.clock.measured(entry.measured());
         Ok(entry)
     }
+}
+
+/// As in `plain bits 83.1 MB`.
+fn plain_name(bytes: u64) -> String {
+    let mega = bytes as f64 / 1e6;
+    if mega < 10.0 { format!("{PLAIN_BITS} {mega:.3} MB") } else { format!("{PLAIN_BITS} {mega:.1} MB") }
+}
+
+/// The sizes at which the dense model in fewer bits must stand beside the recipes: those of recipes that are `unbeaten` without it, and
+/// of the one that loses least at each keep among what is smaller than it was `before`. What one of the first beats, its plain bits beat too.
+/// The largest first; of sizes that are nearly the same the smallest stands for all.
+fn sizes(unbeaten: &[String], keeps: &[f64], entries: &[Entry], before: u64) -> Vec<u64> {
+    let named = |entry: &&Entry| unbeaten.contains(&entry.name());
+    let on_front = entries.iter().filter(named).filter_map(Entry::measured);
+    let least = keeps.iter().filter_map(|&keep| {
+        let of_keep = entries.iter().filter(|entry| entry.keep == keep).filter_map(Entry::measured);
+        of_keep.filter(|own| own.bytes < before).min_by(|a, b| a.kl_mean.total_cmp(&b.kl_mean))
+    });
+    let mut all: Vec<u64> = on_front.chain(least).map(|figures| figures.bytes).collect();
+    all.sort_unstable();
+    all.dedup_by(|larger, smallest| *larger as f64 <= *smallest as f64 * NEARLY);
+    all.reverse();
+    all
 }
 
 /// Whether a model holds the very numbers of the reference, in the same storage.
@@ -294,11 +363,17 @@ fn reason(error: &Error) -> String {
     }
 }
 
-fn fronts([dense, as_read]: [&ModelFigures; 2], models: &[ModelEntry], entries: &[Entry]) -> Fronts {
+fn fronts(
+    [dense, as_read]: [&ModelFigures; 2],
+    models: &[ModelEntry],
+    plain_bits: &[PlainEntry],
+    entries: &[Entry],
+) -> Fronts {
     let before = [(AS_READ.to_owned(), as_read), (DENSE.to_owned(), dense)];
     let given = models.iter().map(|model| (model.name.clone(), &model.figures));
+    let plain = plain_bits.iter().map(|entry| (entry.name.clone(), &entry.figures));
     let pared = entries.iter().filter_map(|entry| Some((entry.name(), entry.measured()?)));
-    let measured: Vec<(String, &ModelFigures)> = before.into_iter().chain(given).chain(pared).collect();
+    let measured: Vec<(String, &ModelFigures)> = before.into_iter().chain(given).chain(plain).chain(pared).collect();
     let names = |cost: &dyn Fn(&ModelFigures) -> f64| -> Vec<String> {
         let points: Vec<Point> =
             measured.iter().map(|(_, figures)| Point { cost: cost(figures), loss: figures.kl_mean }).collect();
@@ -347,6 +422,9 @@ fn conditions(request: &Request<'_>, threads: usize) -> Vec<(String, String)> {
         line("memory", memory),
     ]);
     if request.recipes.is_some() {
+        let plain = "the dense model with nothing cut, every matrix rounded to the nearest, in the types that lose least within the bytes of \
+                     a recipe: of each that is otherwise unbeaten, and of the one that loses least at each keep";
+        lines.push(line(PLAIN_BITS, plain.to_owned()));
         lines.push(line(
             "time of making",
             "from the first observation to the last repair, without writing and measuring".to_owned(),
@@ -393,30 +471,66 @@ mod tests {
     use super::super::entry::tests::measured;
     use super::*;
 
-    #[test]
-    fn the_model_before_is_on_the_front_and_a_mask_of_its_bytes_is_not() {
-        let of = |name: &str, figures: ModelFigures| Entry {
+    fn of(name: &str, figures: ModelFigures) -> Entry {
+        Entry {
             recipe: name.to_owned(),
             about: String::new(),
             source: String::new(),
             baseline: false,
             keep: 0.8,
             outcome: Outcome::Measured(Box::new(figures)),
-        };
+        }
+    }
+
+    #[test]
+    fn a_recipe_that_plain_bits_of_its_size_beat_is_not_unbeaten() {
+        let (dense, as_read) = (measured(0.0, 269, 1.0), measured(0.0, 98, 2.3));
+        // Beaten by slim; on the front; twice nearly the size of another; as large as what was read.
+        let entries = [
+            of("random", measured(2.0, 85, 2.5)),
+            of("slim", measured(0.4, 83, 2.6)),
+            of("flap", measured(0.3, 97, 2.4)),
+            of("wanda", measured(0.1, 98, 2.3)),
+            of("shortgpt", measured(0.9, 60, 3.5)),
+        ];
+        let before = fronts([&dense, &as_read], &[], &[], &entries);
+        assert_eq!(before.bytes, ["shortgpt 0.8", "slim 0.8", "flap 0.8", "as read"]);
+        assert_eq!(sizes(&before.bytes, &[0.8], &entries, 98), [97, 83, 60]);
+        assert_eq!(
+            sizes(&[], &[0.8, 0.5], &entries, 98),
+            [97],
+            "what loses least has plain bits beside it all the same"
+        );
+        assert_eq!(sizes(&[], &[0.8], &entries, 50), [0; 0]);
+        let near = [of("slim", measured(0.4, 8_300, 2.6)), of("flap", measured(0.3, 8_350, 2.4))];
+        assert_eq!(sizes(&["slim 0.8".to_owned(), "flap 0.8".to_owned()], &[], &near, 9_000), [8_300]);
+
+        let plain = |kl_mean, bytes| PlainEntry { name: plain_name(bytes), figures: measured(kl_mean, bytes, 2.5) };
+        let plain = [plain(0.1, 96), plain(0.3, 82), plain(1.5, 60)];
+        let found = fronts([&dense, &as_read], &[], &plain, &entries);
+        assert_eq!(found.bytes, ["shortgpt 0.8", plain[1].name.as_str(), plain[0].name.as_str(), "as read"]);
+        assert_eq!(
+            (plain_name(83_060_000), plain_name(83_060)),
+            ("plain bits 83.1 MB".into(), "plain bits 0.083 MB".into())
+        );
+    }
+
+    #[test]
+    fn the_model_before_is_on_the_front_and_a_mask_of_its_bytes_is_not() {
         let entries = [of("wanda", measured(0.05, 269, 1.0)), of("slim", measured(0.4, 226, 1.25))];
         let dense = measured(0.0, 269, 1.0);
         // A file that was f16 is the dense model.
-        let found = fronts([&dense, &dense], &[], &entries);
+        let found = fronts([&dense, &dense], &[], &[], &entries);
         assert_eq!(found.bytes, ["slim 0.8", "as read", "dense"]);
         // A file in blocks is smaller and faster than all of them.
-        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &[], &entries);
+        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &[], &[], &entries);
         assert_eq!((found.bytes, found.speed), (vec!["as read".to_owned()], vec!["as read".to_owned()]));
         let entries = [of("slim", measured(0.4, 83, 2.6))];
-        assert_eq!(fronts([&dense, &measured(0.0, 98, 2.3)], &[], &entries).bytes, ["slim 0.8", "as read"]);
+        assert_eq!(fronts([&dense, &measured(0.0, 98, 2.3)], &[], &[], &entries).bytes, ["slim 0.8", "as read"]);
         // A model that was given stands among them.
         let (name, path) = ("a.gguf".to_owned(), "m/a.gguf".to_owned());
         let given = [ModelEntry { name, path, figures: measured(0.1, 70, 3.0) }];
-        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &given, &entries);
+        let found = fronts([&dense, &measured(0.0, 98, 2.3)], &given, &[], &entries);
         assert_eq!(
             (found.bytes, found.speed),
             (["a.gguf", "as read"].map(str::to_owned).to_vec(), vec!["a.gguf".to_owned(), "as read".to_owned()])

@@ -4,7 +4,9 @@ use super::number::{count, duration, megabytes, percent, significant, times};
 use super::pareto::{Better as Towards, Mark, Plot, draw};
 use super::tables::{self, Better, Column, Table};
 use super::text::{visible, visible_model};
-use crate::compare::{AS_READ, Comparison, DENSE, Entry, ModelEntry, ModelFigures, OnOneText, Outcome};
+use crate::compare::{
+    AS_READ, Comparison, DENSE, Entry, ModelEntry, ModelFigures, OnOneText, Outcome, PLAIN_BITS, PlainEntry,
+};
 use crate::figures::{Figures, OnText, Role};
 use askama::Template;
 
@@ -117,7 +119,13 @@ fn lead(comparison: &Comparison) -> String {
     let pared = comparison.keeps.iter().filter_map(|&keep| {
         let smaller = |(_, figures): &(&Entry, &ModelFigures)| figures.bytes < comparison.as_read.bytes;
         let (entry, figures) = of_share(comparison, keep).into_iter().find(smaller)?;
-        Some(format!("{} at {keep} (KL {})", entry.recipe, significant(figures.kl_mean, 3)))
+        // The same bytes without a cut.
+        let plain =
+            comparison.plain_bits.iter().map(|plain| &plain.figures).filter(|plain| plain.bytes <= figures.bytes);
+        let plain = plain.min_by(|a, b| a.kl_mean.total_cmp(&b.kl_mean));
+        let plain = plain.map(|plain| format!("; {PLAIN_BITS} of its size {}", significant(plain.kl_mean, 3)));
+        let (kl, plain) = (significant(figures.kl_mean, 3), plain.unwrap_or_default());
+        Some(format!("{} at {keep} (KL {kl}{plain})", entry.recipe))
     });
     let best: Vec<String> = model.into_iter().chain(pared).collect();
     if best.is_empty() && comparison.entries.is_empty() {
@@ -149,7 +157,13 @@ fn plots(comparison: &Comparison) -> Vec<Pane> {
             kl: model.figures.kl_mean,
             baseline: false,
         });
-        given.chain(comparison.entries.iter().filter_map(mark)).chain(before).collect()
+        let plain = comparison.plain_bits.iter().map(|plain| Mark {
+            label: plain.name.clone(),
+            x: x(&plain.figures),
+            kl: plain.figures.kl_mean,
+            baseline: true,
+        });
+        given.chain(plain).chain(comparison.entries.iter().filter_map(mark)).chain(before).collect()
     };
     let dense = &comparison.dense;
     let mega = |figures: &ModelFigures| figures.bytes as f64 / 1e6;
@@ -191,10 +205,15 @@ fn models(comparison: &Comparison) -> Option<Section> {
 
 fn share(comparison: &Comparison, keep: f64) -> Option<Section> {
     let role = |baseline: bool| if baseline { Role::Baseline } else { Role::Result };
-    let lines: Vec<Line<'_>> = of_share(comparison, keep)
+    let mut lines: Vec<Line<'_>> = of_share(comparison, keep)
         .into_iter()
         .map(|(entry, figures)| Line { label: &entry.recipe, role: role(entry.baseline), figures })
         .collect();
+    if !lines.is_empty() {
+        let plain = comparison.plain_bits.iter();
+        lines.extend(plain.map(|own| Line { label: &own.name, role: Role::Baseline, figures: &own.figures }));
+        lines.sort_by(|a, b| a.figures.kl_mean.total_cmp(&b.figures.kl_mean));
+    }
     section(comparison, format!("Keep {keep}"), "Recipe", &lines)
 }
 
@@ -288,7 +307,8 @@ fn on_texts(role: Role, measured: &ModelFigures) -> Vec<OnText> {
 
 /// The comparison with all its text made visible. Every field is named here, so that a new one cannot be forgotten.
 fn visible_comparison(comparison: &Comparison) -> Comparison {
-    let Comparison { pare, model, keeps, dense, as_read, models, entries, fronts, conditions, notes } = comparison;
+    let Comparison { pare, model, keeps, dense, as_read, models, plain_bits, entries, fronts, conditions, notes } =
+        comparison;
     let names = |names: &[String]| names.iter().map(|name| visible(name)).collect();
     let figures = |measured: &ModelFigures| ModelFigures {
         storage: visible(&measured.storage),
@@ -310,6 +330,10 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
         let ModelEntry { name, path, figures: own } = model;
         ModelEntry { name: visible(name), path: visible(path), figures: figures(own) }
     };
+    let plain = |plain: &PlainEntry| {
+        let PlainEntry { name, figures: own } = plain;
+        PlainEntry { name: visible(name), figures: figures(own) }
+    };
     Comparison {
         pare: pare.clone(),
         model: visible_model(model),
@@ -317,6 +341,7 @@ fn visible_comparison(comparison: &Comparison) -> Comparison {
         dense: figures(dense),
         as_read: figures(as_read),
         models: models.iter().map(given).collect(),
+        plain_bits: plain_bits.iter().map(plain).collect(),
         entries: entries.iter().map(entry).collect(),
         fronts: crate::compare::Fronts { bytes: names(&fronts.bytes), speed: names(&fronts.speed) },
         conditions: conditions.iter().map(|(name, value)| (visible(name), visible(value))).collect(),
@@ -348,6 +373,7 @@ mod tests {
             dense: example(0.0, 269_000_000, 1.0),
             as_read: example(0.0, 269_000_000, 1.0),
             models: Vec::new(),
+            plain_bits: Vec::new(),
             entries: vec![
                 entry("slim", 0.8, measured(0.08, 230_000_000, 1.2)),
                 entry("slim", 0.5, measured(0.9, 170_000_000, 1.6)),
@@ -386,6 +412,21 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
+    }
+
+    #[test]
+    fn plain_bits_stand_beside_every_share_and_in_the_headline() {
+        let mut comparison = comparison();
+        let plain = |kl, bytes| PlainEntry { name: format!("{PLAIN_BITS} {bytes}"), figures: example(kl, bytes, 1.3) };
+        comparison.plain_bits = vec![plain(0.01, 229_000_000), plain(0.05, 169_000_000)];
+        let page = render_comparison(&comparison).unwrap();
+        let headline = "slim at 0.8 (KL 0.0800; plain bits of its size 0.0100), slim at 0.5 (KL 0.900; plain bits of its size 0.0500).";
+        assert!(page.contains(headline), "{page}");
+        for share in ["Keep 0.8", "Keep 0.5"] {
+            let table = page.split(&format!("<h2>{share}</h2>")).nth(1).unwrap().split("</table>").next().unwrap();
+            assert!(table.contains("plain bits 229000000") && table.contains("plain bits 169000000"), "{table}");
+        }
+        assert_eq!(page.matches("<title>plain bits 169000000: KL 0.0500").count(), 2, "on both plots");
     }
 
     fn given(name: &str, kl: f64, bytes: u64) -> ModelEntry {

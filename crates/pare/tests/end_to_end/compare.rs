@@ -54,7 +54,9 @@ fn untimed(tiny: &Tiny) -> Value {
     strip(&mut comparison["dense"]);
     strip(&mut comparison["as_read"]);
     strip(&mut comparison["fronts"]);
-    comparison["entries"].as_array_mut().unwrap().iter_mut().for_each(strip);
+    for list in ["entries", "plain_bits"] {
+        comparison[list].as_array_mut().unwrap().iter_mut().for_each(strip);
+    }
     let lasting = |note: &Value| !note.as_str().unwrap().starts_with("Speeds say little");
     comparison["notes"].as_array_mut().unwrap().retain(lasting);
     comparison
@@ -64,7 +66,7 @@ fn untimed(tiny: &Tiny) -> Value {
 fn two_recipes_at_two_shares_and_what_cannot_be() {
     let tiny = with_texts();
     let ended = succeeds(compare(&tiny, &[&TWO[..], &["--json"]].concat()));
-    assert_eq!(ended.stderr, counts(8, 0));
+    assert_eq!(ended.stderr, counts(9, 0));
     let found: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(found, written(&tiny));
     assert_eq!(names(&tiny.folder().join("out")), ["compare.html", "compare.json", "entries"]);
@@ -101,8 +103,13 @@ fn two_recipes_at_two_shares_and_what_cannot_be() {
     // More is lost where less is kept, and noise loses most.
     let lost = |name: &str, keep: f64| of(name, keep)["kl_mean"].as_f64().unwrap();
     assert!(lost("wanda", 0.88) < lost("wanda", 0.5) && lost("wanda", 0.5) < lost("random", 0.5));
-    // Nothing has fewer bytes and loses less than slim, which alone leaves bytes out.
-    assert_eq!(found["fronts"]["bytes"][0], "slim 0.88", "{found}");
+    // Of the recipes slim alone leaves bytes out: it stands beside the uncut model in as few bits, which loses less.
+    let plain = &found["plain_bits"].as_array().unwrap()[..];
+    let [plain] = plain else { panic!("{plain:?}") };
+    let least = of("slim", 0.88);
+    assert!(plain["bytes"].as_u64() <= least["bytes"].as_u64() && plain["bytes"].as_u64() > Some(1000), "{plain}");
+    assert!(plain["kl_mean"].as_f64() > Some(0.0) && plain["kl_mean"].as_f64() < least["kl_mean"].as_f64(), "{plain}");
+    assert_eq!(found["fronts"]["bytes"], json!([plain["name"], "as read", "dense"]), "{found}");
 
     let page = fs::read_to_string(tiny.folder().join("out/compare.html")).unwrap();
     assert_eq!(page.matches("<svg class=\"pareto\"").count(), 2);
@@ -134,14 +141,14 @@ fn what_is_there_is_not_measured_again() {
     );
     let (whole, figures, files) = (written(&tiny), untimed(&tiny), kept(&tiny));
     let second = succeeds(compare(&tiny, &TWO));
-    assert_eq!((second.stderr, second.stdout), (counts(0, 8), first.stdout));
+    assert_eq!((second.stderr, second.stdout), (counts(0, 9), first.stdout));
     assert_eq!((written(&tiny), kept(&tiny)), (whole, files.clone()));
 
     let entry = |start: &str| files.iter().find(|file| file.0.starts_with(start)).unwrap().0.clone();
     let path = |name: &str| tiny.folder().join("out/entries").join(name);
     // A file that is gone, one that was cut short, and one with another figure.
     fs::remove_file(path(&entry("wanda-0.5"))).unwrap();
-    assert_eq!(succeeds(compare(&tiny, &TWO)).stderr, counts(1, 7));
+    assert_eq!(succeeds(compare(&tiny, &TWO)).stderr, counts(1, 8));
     let spoil: [fn(&str) -> String; 2] =
         [|text| text[..text.len() / 2].to_owned(), |text| text.replacen("\"parameters\": ", "\"parameters\": 1", 1)];
     for (name, spoil) in [entry("dense"), entry("slim-0.88")].iter().zip(spoil) {
@@ -150,7 +157,7 @@ fn what_is_there_is_not_measured_again() {
         fs::write(path(name), spoil(&text)).unwrap();
         let ended = succeeds(compare(&tiny, &TWO));
         assert!(ended.stderr.starts_with("note: ") && ended.stderr.contains(name.as_str()), "{ended:?}");
-        assert!(ended.stderr.ends_with(&format!("; measured anew\n{}", counts(1, 7))), "{ended:?}");
+        assert!(ended.stderr.ends_with(&format!("; measured anew\n{}", counts(1, 8))), "{ended:?}");
     }
     assert_eq!(untimed(&tiny), figures);
     assert_eq!(
@@ -160,13 +167,13 @@ fn what_is_there_is_not_measured_again() {
 
     // Another seed, another text and other measures are other entries; one more share is one more for each recipe.
     let no_speed = ["--no-speed", "--sort", "kl"];
-    assert_eq!(succeeds(compare(&tiny, &[&TWO[..], &no_speed].concat())).stderr, counts(8, 0));
-    assert_eq!(succeeds(compare(&tiny, &[&TWO[..], &["--seed", "1"]].concat())).stderr, counts(8, 0));
+    assert_eq!(succeeds(compare(&tiny, &[&TWO[..], &no_speed].concat())).stderr, counts(9, 0));
+    assert_eq!(succeeds(compare(&tiny, &[&TWO[..], &["--seed", "1"]].concat())).stderr, counts(9, 0));
     tiny.write("a.txt", story(900, 3));
     // The dense model is measured on the held-out text alone.
-    assert_eq!(succeeds(compare(&tiny, &TWO)).stderr, counts(7, 1));
+    assert_eq!(succeeds(compare(&tiny, &TWO)).stderr, counts(7, 2));
     let more = ["--recipes", "slim,wanda", "--keep", "0.5,0.88,0.7", "--probes", "1"];
-    assert_eq!(succeeds(compare(&tiny, &more)).stderr, counts(4, 8));
+    assert_eq!(succeeds(compare(&tiny, &more)).stderr, counts(5, 9));
 }
 
 #[test]
@@ -224,26 +231,30 @@ fn models_are_kept_when_asked() {
     let tiny = with_texts();
     let asked = ["--recipes", "wanda-2of4,shortgpt", "--keep", "0.5", "--probes", "0", "--no-speed"];
     let keep = [&asked[..], &["--keep-models"]].concat();
-    assert_eq!(succeeds(compare(&tiny, &asked)).stderr, counts(5, 0));
+    assert_eq!(succeeds(compare(&tiny, &asked)).stderr, counts(6, 0));
     assert!(!tiny.folder().join("out/models").exists());
     // The dense model is not among them and needs no second measure.
-    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(4, 1));
-    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(0, 5));
+    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(5, 1));
+    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(0, 6));
     let models = tiny.folder().join("out/models");
-    let entries = written(&tiny)["entries"].as_array().unwrap().clone();
-    assert_eq!(names(&models).len(), 4);
+    let comparison = written(&tiny);
+    let [entries, plain] = ["entries", "plain_bits"].map(|list| comparison[list].as_array().unwrap());
+    assert_eq!(names(&models).len(), 5);
     for name in names(&models) {
         let folder = models.join(&name);
         pare(["run", folder.to_str().unwrap(), "hi", "-n", "2"]).succeeds();
         let record: Value = serde_json::from_slice(&fs::read(folder.join("pare.json")).unwrap()).unwrap();
-        let entry = entries.iter().find(|entry| entry["recipe"] == record["recipe"]["name"]).unwrap();
+        let entry = match record["plain_bits"].is_string() {
+            true => plain.iter().find(|entry| entry["bytes"] == record["weight_bytes"]).unwrap(),
+            false => entries.iter().find(|entry| entry["recipe"] == record["recipe"]["name"]).unwrap(),
+        };
         assert_eq!(entry["bytes"], fs::metadata(folder.join("model.safetensors")).unwrap().len(), "{name}");
         if name.starts_with("wanda-2of4") {
             assert_eq!((&entry["storage"], &record["dtype"]), (&json!("2of4-f16"), &json!("2of4-f16")));
         }
     }
     fs::remove_dir_all(models.join(&names(&models)[0])).unwrap();
-    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(1, 4));
+    assert_eq!(succeeds(compare(&tiny, &keep)).stderr, counts(1, 5));
 }
 
 #[test]

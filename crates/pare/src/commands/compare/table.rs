@@ -29,7 +29,7 @@ const HEAD: [&str; 18] = [
 /// In place of a figure.
 const NONE: &str = "-";
 
-/// A row of the table: a recipe at a keep, or a model that was there already.
+/// A row of the table: a recipe at a keep, the dense model in fewer bits, or a model that was there already.
 struct Line<'a> {
     label: &'a str,
     keep: Option<f64>,
@@ -42,7 +42,9 @@ pub(super) fn text(comparison: &Comparison, sort: Option<Sort>) -> String {
         Some(Line { label: &entry.recipe, keep: Some(entry.keep), figures: entry.measured()? })
     });
     let models = comparison.models.iter().map(|model| Line { label: &model.name, keep: None, figures: &model.figures });
-    let mut lines: Vec<Line<'_>> = models.chain(entries).collect();
+    let plain =
+        comparison.plain_bits.iter().map(|plain| Line { label: &plain.name, keep: None, figures: &plain.figures });
+    let mut lines: Vec<Line<'_>> = models.chain(plain).chain(entries).collect();
     lines.sort_by(|a, b| order(a, b, sort));
     let before = [(AS_READ, &comparison.as_read), (DENSE, &comparison.dense)];
     let mut rows = vec![head(&comparison.dense)];
