@@ -124,7 +124,9 @@ impl Parts<'_> {
             })
         };
         let first = build(&self.normalizer, &self.pre_tokenizer)?;
-        if first.words.is_none() && self.pre_tokenizer.to_string().contains(&json_text(pattern::DIGITS_FROM_RIGHT)) {
+        let stages = self.pre_tokenizer.to_string();
+        let from_right = [pattern::DIGITS_FROM_RIGHT, pattern::DIGITS_TO_BOUNDARY];
+        if first.words.is_none() && from_right.iter().any(|pattern| stages.contains(&json_text(pattern))) {
             let found = "digits counted from the right beside stages that do not allow it".into();
             let kind = Kind::Found { found, expected: "isolated splits in front of ByteLevel".into() };
             return Err(FormatError::new(self.file, kind).item("field \"pre_tokenizer\""));

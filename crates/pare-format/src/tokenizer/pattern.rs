@@ -75,6 +75,8 @@ pub(super) const EXAONE_MOE: &str = concat!(
 pub(super) const BLOOM: &str = " ?[^(\\s|.,!?\u{2026}\u{3002}\u{ff0c}\u{3001}\u{964}\u{6d4}\u{60c})]+";
 /// Digits in groups of three, counted from the right.
 pub(super) const DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))";
+/// The same of decimal digits, where the last of them ends a word; others stay together.
+pub(super) const DIGITS_TO_BOUNDARY: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
 /// Lines, and the line ends between them.
 pub(super) const LINES: &str = r"[^\n]+|[\n]+";
 /// GPT-2's words; white space before a word stays what is left over.
@@ -168,7 +170,7 @@ const WORDS: &[&str] =
 /// Patterns in steps, of which the last that holds letters does so.
 const WORDS_IN_STEPS: &[&[&str]] = &[DEEPSEEK_CODER, DEEPSEEK_V3, SPARK, YOUTU, AFMOE, MINICPM5];
 /// Patterns that are known and cut less, or not at letters.
-const OTHERS: &[&str] = &[BLOOM, DIGITS_FROM_RIGHT, LINES, EXAONE_MOE, r"\s+"];
+const OTHERS: &[&str] = &[BLOOM, DIGITS_FROM_RIGHT, DIGITS_TO_BOUNDARY, LINES, EXAONE_MOE, r"\s+"];
 const OTHERS_IN_STEPS: &[&[&str]] = &[DEEPSEEK_LLM, FALCON, DEFAULT, CHAMELEON];
 
 const MOST_BYTES: usize = 16 << 10;

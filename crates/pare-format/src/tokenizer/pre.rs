@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
     row(&["poro-chat", "bloom", "gpt3-finnish"], Rule::Splits(&[p::BLOOM])),
     row(&["viking"], Rule::SplitsAndDigits(&[p::BLOOM])),
     Row { names: &["chameleon"], rule: Rule::Splits(p::CHAMELEON), whole_words: false, add_bos: true },
-    row(&["tiny_aya", "cohere2moe"], Rule::Splits(&[p::DIGITS_FROM_RIGHT, p::GPT4O])),
+    row(&["tiny_aya", "cohere2moe"], Rule::Splits(&[p::DIGITS_TO_BOUNDARY, p::GPT4O])),
     row(&["kimi-k2"], Rule::Splits(&[p::KIMI_K2])),
     row(&["superbpe"], Rule::Splits(&[p::DIGITS_FROM_RIGHT])),
     row(&["bailingmoe", "bailingmoe2", "llada-moe"], Rule::Splits(&[p::BAILING])),

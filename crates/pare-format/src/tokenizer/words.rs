@@ -20,9 +20,43 @@ enum Stage {
     /// Numbers apart from the rest; each digit for itself, or runs of them.
     Digits { each: bool },
     /// Numbers in groups of three counted from the right, which the pattern for it finds only by looking ahead again and again.
-    DigitsFromRight,
+    FromRight(FromRight),
     /// Matches apart from what is between them.
     Split(SysRegex),
+}
+
+/// What is counted from the right.
+struct FromRight {
+    /// Runs of digits.
+    runs: SysRegex,
+    /// A last digit that may end a run, with what follows it in sight: where it may not, the run stays whole.
+    last: Option<SysRegex>,
+}
+
+impl FromRight {
+    /// The numbers that a known pattern counts; `None` for other patterns.
+    fn of(pattern: &str) -> Option<Self> {
+        let (runs, last) = match pattern {
+            pattern::DIGITS_FROM_RIGHT => (r"\p{N}+", None),
+            pattern::DIGITS_TO_BOUNDARY => (r"\d+", Some(r"\d\b")),
+            _ => return None,
+        };
+        let build = |pattern| SysRegex::new(pattern).ok();
+        let last = match last {
+            Some(last) => Some(build(last)?),
+            None => None,
+        };
+        Some(Self { runs: build(runs)?, last })
+    }
+
+    /// Whether the run at `from..to` of `text` is cut.
+    fn cuts(&self, text: &str, from: usize, to: usize) -> bool {
+        let Some(last) = &self.last else { return true };
+        let digit = text.get(from..to).and_then(|run| run.chars().next_back());
+        let next = text.get(to..).and_then(|rest| rest.chars().next());
+        let end: String = digit.into_iter().chain(next).collect();
+        last.find_iter(&end).next().is_some_and(|(start, _)| start == 0)
+    }
 }
 
 impl Words {
@@ -43,9 +77,10 @@ impl Words {
                 "Digits" => Stage::Digits { each: stage.get("individual_digits")?.as_bool()? },
                 "Split" if is(stage, "behavior", "Isolated".into()) => {
                     // Inverted or not, isolated parts are the same.
-                    match stage.pointer("/pattern/Regex")?.as_str()? {
-                        pattern::DIGITS_FROM_RIGHT => Stage::DigitsFromRight,
-                        other => Stage::Split(SysRegex::new(other).ok()?),
+                    let pattern = stage.pointer("/pattern/Regex")?.as_str()?;
+                    match FromRight::of(pattern) {
+                        Some(from_right) => Stage::FromRight(from_right),
+                        None => Stage::Split(SysRegex::new(pattern).ok()?),
                     }
                 }
                 _ => return None,
@@ -91,13 +126,12 @@ fn split<E>(stages: &[Stage], text: &str, word: &mut dyn FnMut(&str) -> Result<(
                 done = end;
             }
         }
-        Stage::DigitsFromRight => {
-            let mut at = 0;
-            while let Some(from) =
-                text.get(at..).and_then(|rest| rest.find(char::is_numeric)).map(|n| at.saturating_add(n))
-            {
-                let run = text.get(from..).unwrap_or_default();
-                let run = run.get(..run.find(|c: char| !c.is_numeric()).unwrap_or(run.len())).unwrap_or_default();
+        Stage::FromRight(from_right) => {
+            for (from, to) in from_right.runs.find_iter(text) {
+                let run = text.get(from..to).unwrap_or_default();
+                if !from_right.cuts(text, from, to) {
+                    continue;
+                }
                 part(done, from)?;
                 let digits: Vec<usize> = run.char_indices().map(|(i, _)| from.saturating_add(i)).collect();
                 let mut start = from;
@@ -107,9 +141,8 @@ fn split<E>(stages: &[Stage], text: &str, word: &mut dyn FnMut(&str) -> Result<(
                         start = end;
                     }
                 }
-                at = from.saturating_add(run.len());
-                part(start, at)?;
-                done = at;
+                part(start, to)?;
+                done = to;
             }
         }
         Stage::Digits { each } => {
@@ -125,4 +158,47 @@ fn split<E>(stages: &[Stage], text: &str, word: &mut dyn FnMut(&str) -> Result<(
         }
     }
     part(done, text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The parts of `text`, as `tokenizers` 0.23.3 (Python) cuts it with the pattern alone.
+    fn parts(pattern: &str, text: &str) -> Vec<String> {
+        let split =
+            json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
+        let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+        let words = Words::new(&json!({ "type": "Sequence", "pretokenizers": [split, bytes] })).expect("known stages");
+        let mut parts = Vec::new();
+        let mut keep = |part: &str| {
+            parts.push(part.to_owned());
+            Ok::<(), ()>(())
+        };
+        super::split(&words.stages, text, &mut keep).expect("nothing stops it");
+        parts
+    }
+
+    #[test]
+    fn digits_from_the_right_stay_together_where_a_word_goes_on() {
+        for (text, want) in [
+            ("1234567", &["1", "234", "567"][..]),
+            ("1234abc", &["1234abc"]),
+            ("abc1234", &["abc", "1", "234"]),
+            ("12345 678", &["12", "345", " ", "678"]),
+            ("1234_", &["1234_"]),
+            ("1234\u{bd}", &["1234\u{bd}"]),
+            ("x\u{b2}1234", &["x\u{b2}", "1", "234"]),
+            ("1234\u{301}", &["1234\u{301}"]),
+            ("1234-5", &["1", "234", "-", "5"]),
+            ("\u{663}\u{664}\u{665}\u{666}", &["\u{663}", "\u{664}\u{665}\u{666}"]),
+            ("1234\u{2460}", &["1", "234", "\u{2460}"]),
+            ("1234\u{200d}", &["1", "234", "\u{200d}"]),
+            ("0x1F12", &["0x1F", "12"]),
+        ] {
+            assert_eq!(parts(pattern::DIGITS_TO_BOUNDARY, text), want, "{text}");
+        }
+        assert_eq!(parts(pattern::DIGITS_FROM_RIGHT, "1234abc\u{bd}"), ["1", "234", "abc", "\u{bd}"]);
+    }
 }
