@@ -110,7 +110,7 @@ impl Bundle {
                 .map_err(|error| error.to_string())
                 .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{path}: is not UTF-8")));
             tokenizer = match source {
-                Ok(source) => tokenizer.with_named_template(&template.name, source),
+                Ok(source) => tokenizer.with_named_template(&template.path, &template.name, source),
                 Err(why) => tokenizer.with_warning(format!("{why}; the file is not used")),
             };
         }
@@ -217,7 +217,7 @@ impl Bundle {
             let message = format!("{}: the model has no chat template{only}; run without --chat", self.name);
             return Err(Error::Refused(message));
         };
-        let template = ChatTemplate::parse(self.tokenizer.file(), source)?.with_date(self.tokenizer.date());
+        let template = ChatTemplate::parse(self.tokenizer.template_file(), source)?.with_date(self.tokenizer.date());
         let special = |id: Option<u32>| {
             id.and_then(|id| self.tokenizer.token(id))
                 .map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into_owned())

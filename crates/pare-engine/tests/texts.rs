@@ -154,7 +154,7 @@ fn lines_of_json_are_joined_by_an_empty_line() {
 fn conversations_are_rendered_with_the_template_of_the_model() {
     let folder = Folder::new();
     let template = "{% for message in messages %}[{{ message.role }}] {{ message.content }}<|end|>{% endfor %}";
-    let chat = tokenizer().with_chat_template(template.to_owned());
+    let chat = tokenizer().with_chat_template(Path::new("chat_template.jinja"), template.to_owned());
     let turns = "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yes\"}]}\n";
     let others = "{\"conversations\": [{\"from\": \"human\", \"value\": \"go\"}]}\n{\"text\": \"<|end|>\"}\n";
     let path = folder.file("chat.jsonl", (turns.to_owned() + others).as_bytes());

@@ -137,10 +137,16 @@ fn templates_have_names() {
     assert_eq!((t.chat_template(), names(&t)), (None, vec!["rag".to_owned(), "tool_use".to_owned()]));
     let t = configured(&sound(), &list(&["rag", "default"]));
     assert_eq!((t.chat_template(), names(&t)), (Some("default"), vec!["rag".to_owned()]));
+    // What is wrong with a template is said of the file that holds it.
+    assert_eq!(t.template_file(), configured(&sound(), &json!({ "chat_template": "x" })).template_file());
+    assert_ne!(t.template_file(), t.file());
+    assert_eq!(read(&sound()).expect("sound").template_file(), t.file());
+    let own = read(&sound()).expect("sound").with_chat_template(Path::new("chat_template.jinja"), "x".to_owned());
+    assert_eq!(own.template_file(), Path::new("chat_template.jinja"));
     let files = t.hf_files().expect("files");
     let again = read(&sound()).expect("sound").with_config(Path::new("c"), &files[1].1).expect("read back");
     assert_eq!(again.specials(), t.specials());
-    let t = t.with_named_template("rag", "new".to_owned());
+    let t = t.with_named_template(Path::new("chat_template.jinja"), "rag", "new".to_owned());
     assert_eq!(t.specials().other_templates[0].source, "new");
     let (again, _) = through_gguf(&t, &[]);
     assert_eq!(again.specials(), t.specials());

@@ -66,7 +66,7 @@ impl Template {
             let bytes = id.and_then(|id| tokenizer.token(id));
             bytes.map_or_else(String::new, |bytes| String::from_utf8_lossy(bytes).into_owned())
         };
-        let template = ChatTemplate::parse(tokenizer.file(), source)?.with_date(tokenizer.date());
+        let template = ChatTemplate::parse(tokenizer.template_file(), source)?.with_date(tokenizer.date());
         Ok(Self { template, bos: spelt(tokenizer.bos()), eos: spelt(tokenizer.eos()) })
     }
 

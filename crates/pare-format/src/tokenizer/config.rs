@@ -60,27 +60,28 @@ impl Tokenizer {
         self.specials = specials;
         let Some(templates) = root.opt("chat_template")? else { return Ok(self) };
         if let Json::Text(source) = templates.json {
-            return Ok(self.with_chat_template(source.clone()));
+            return Ok(self.with_chat_template(file, source.clone()));
         }
         for item in templates.items()? {
             let (name, source) = (item.get("name")?.text()?, item.get("template")?.text()?);
-            self = self.with_named_template(name, source.to_owned());
+            self = self.with_named_template(file, name, source.to_owned());
         }
         Ok(self)
     }
 
-    /// Sets the chat template, for directories that keep it in a file of its own.
+    /// Sets the chat template, for directories that keep it in a `file` of its own.
     #[must_use]
-    pub fn with_chat_template(mut self, source: String) -> Self {
+    pub fn with_chat_template(mut self, file: &Path, source: String) -> Self {
+        self.template_file = Some(file.to_owned());
         self.specials.chat_template = Some(source);
         self
     }
 
     /// Adds a chat template for one purpose, in place of an earlier one of this name; `default` is the chat template itself.
     #[must_use]
-    pub fn with_named_template(mut self, name: &str, source: String) -> Self {
+    pub fn with_named_template(mut self, file: &Path, name: &str, source: String) -> Self {
         if name == DEFAULT {
-            return self.with_chat_template(source);
+            return self.with_chat_template(file, source);
         }
         let others = &mut self.specials.other_templates;
         others.retain(|other| other.name != name);

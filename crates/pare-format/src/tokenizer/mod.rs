@@ -86,6 +86,8 @@ pub struct Tokenizer {
     specials: Specials,
     /// The class of transformers that follows `add_bos_token`, when the tokenizer is of one.
     class: Option<String>,
+    /// Where the chat template was read from, when that is another file.
+    template_file: Option<PathBuf>,
     /// The day that the chat template sees.
     date: Date,
     /// What is odd but allowed.
@@ -109,6 +111,11 @@ impl Tokenizer {
     /// The file that it was read from, for messages.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The file that the chat template was read from, for messages.
+    pub fn template_file(&self) -> &Path {
+        self.template_file.as_deref().unwrap_or(&self.file)
     }
 
     /// One more than the highest id.

@@ -205,6 +205,7 @@ impl Parts<'_> {
             unk,
             specials,
             class: None,
+            template_file: None,
             date: crate::chat::DAY,
             warnings: self.warnings,
             source,
