@@ -42,11 +42,12 @@ pub fn fetch(repository: &str, work: Work<'_>) -> Result<PathBuf, Error> {
 
 /// The local directory of `repository`, fetched when needed. Progress counts bytes.
 ///
-/// The hub is asked each time which commit the revision means, unless [`Settings::offline`] is set. A file appears under its name once all
+/// The hub is asked each time which commit the revision means, unless [`Settings::offline`] is set. Where it cannot be reached, what the
+/// cache has of the model is used, with a note. A file appears under its name once all
 /// of it is there; the revision leads to the new commit once all files are there.
 ///
 /// # Errors
-/// The name is not of this form; the hub cannot be reached, does not have the repository, the revision or a file of it, or wants a token; an
+/// The name is not of this form; the hub cannot be reached and the cache does not have all of the model; the hub does not have the repository, the revision or a file of it, or wants a token; an
 /// index lists a file that is not in the repository or not a plain file name; the disk; the user stopped it. Offline, or in a build
 /// without the feature `hub`: the cache does not have all of the model.
 pub fn fetch_with(
@@ -74,13 +75,17 @@ fn online(
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Error> {
     let remote = remote::Remote::new(name, settings)?;
-    let listing = remote.listing().map_err(|error| match error {
-        Error::Io { path, source } if cached(name, layout).is_ok() => {
-            let source = std::io::Error::other(format!("{source}; HF_HUB_OFFLINE=1 uses the model that the cache has"));
-            Error::Io { path, source }
+    let listing = match remote.listing() {
+        // The network is away, not the model.
+        Err(Error::Io { path, source }) => {
+            let Ok(snapshot) = cached(name, layout) else { return Err(Error::Io { path, source }) };
+            progress.note(&format!(
+                "hf:{name}: {path}: {source}; the model that the cache has is used, which may be an older one"
+            ));
+            return Ok(snapshot);
         }
-        other => other,
-    })?;
+        other => other?,
+    };
     store::Store { name, layout, remote: &remote, listing: &listing, progress, interrupt }.fetch()
 }
 

@@ -296,6 +296,19 @@ mod online {
         }
     }
 
+    /// Keeps what the user is told.
+    #[derive(Default)]
+    struct Notes(std::sync::Mutex<Vec<String>>);
+
+    impl pare_engine::progress::Progress for Notes {
+        fn begin(&self, _: &str, _: u64) {}
+        fn advance(&self, _: u64, _: &str) {}
+        fn end(&self) {}
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
     #[test]
     fn a_hub_that_is_not_there_and_a_cache_that_is_no_directory() {
         let hub = Hub::start([("tiny/llama", single())]);
@@ -307,9 +320,18 @@ mod online {
         let mut settings = settings(&hub.endpoint, cache.path());
         let snapshot = fetch("tiny/llama", &settings).unwrap();
         drop(hub);
+        let notes = Notes::default();
+        assert_eq!(fetch_with("tiny/llama", &settings, &notes, &Interrupt::new()).unwrap(), snapshot);
+        let notes = notes.0.into_inner().unwrap();
+        let [note] = &notes[..] else { panic!("{notes:?}") };
+        for part in ["hf:tiny/llama", &settings.endpoint, "cannot be reached", "the model that the cache has is used"] {
+            assert!(note.contains(part), "{note}");
+        }
+        // Without all of it there is nothing to fall back to.
+        std::fs::remove_file(snapshot.join("model.safetensors")).unwrap();
         let (text, bad) = refusal("tiny/llama", &settings);
         assert!(!bad && text.contains(&settings.endpoint) && text.contains("cannot be reached"), "{text}");
-        assert!(text.contains("HF_HUB_OFFLINE=1 uses the model that the cache has"), "{text}");
+        std::fs::write(snapshot.join("model.safetensors"), golden("model.safetensors")).unwrap();
         settings.offline = true;
         assert_eq!(fetch("tiny/llama", &settings).unwrap(), snapshot);
     }
