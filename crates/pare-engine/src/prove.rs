@@ -4,7 +4,7 @@ mod beside;
 mod size;
 
 pub use beside::{AS_READ, PLAIN_BITS};
-pub use size::{bytes_to_write, result_bytes, size_note};
+pub use size::{bytes_to_write, job_bytes, result_bytes, size_note};
 
 use crate::Error;
 use crate::bundle::Bundle;

@@ -3,9 +3,11 @@
 use crate::tiny::{five_blocks, model_for, sequences, weights, work};
 use pare_engine::Error;
 use pare_engine::progress::{Interrupt, Progress, Work};
+use pare_engine::prove::job_bytes;
 use pare_engine::recipe::{BUILT_IN, Recipe};
 use pare_engine::shrink::job::JobDirectory;
 use pare_engine::shrink::{Request, Shrunk, shrink};
+use pare_engine::write::WriteAs;
 use pare_kernels::pool::Pool;
 use pare_model::model::Model;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,18 @@ impl Progress for After {
         }
     }
     fn end(&self) {}
+}
+
+/// Bytes of a job directory that hold no numbers.
+fn headers(path: &Path) -> u64 {
+    let of = |entry: std::fs::DirEntry| {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        match entry.path().extension().is_some_and(|extension| extension == "safetensors") {
+            true => 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()),
+            false => bytes.len() as u64,
+        }
+    };
+    std::fs::read_dir(path).unwrap().map(|entry| of(entry.unwrap())).sum()
 }
 
 fn run(model: &Model, recipe: &Recipe, path: &Path, work: Work<'_>) -> Result<(Shrunk, usize), Error> {
@@ -80,6 +94,14 @@ fn every_recipe_goes_on_where_it_was_stopped_and_ends_with_the_same_bits() {
         let (resumed, finished) = run(&model, &recipe, &path, work(&pool)).unwrap();
         assert!(finished > 0, "{name}: nothing was left of the first run");
         assert_eq!((&resumed.plan, resumed.kept), (&whole.plan, whole.kept), "{name}");
+        let size = JobDirectory::at(path.clone()).bytes();
+        // A safetensors file and a record for each block, whose headers are large beside tiny matrices.
+        let expected = job_bytes(&model, &recipe, recipe.keep, WriteAs::Auto.of(&recipe, &model)) + headers(&path);
+        // What stands beside a matrix is small only beside large ones.
+        assert!(
+            !recipe.leaves_plain() || size <= expected + expected / 8,
+            "{name}: {size} bytes, at most {expected} expected"
+        );
         assert_eq!((&resumed.repairs, &resumed.encoded), (&whole.repairs, &whole.encoded), "{name}");
         assert!(weights(&resumed.model) == weights(&whole.model), "{name}: other bits than a run that was not stopped");
         std::fs::remove_dir_all(&path).unwrap();

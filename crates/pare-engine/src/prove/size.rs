@@ -2,13 +2,15 @@
 
 use crate::as_read::{in_blocks, rounds_to, with_zero};
 use crate::bundle::Bundle;
-use crate::recipe::Recipe;
+use crate::recipe::{Cut, Recipe};
 use crate::write::{Pattern, WriteAs};
 use pare_format::safetensors::Dtype;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::sparse::SparseType;
+use pare_methods::card::Grain;
 use pare_methods::encode;
 use pare_model::model::Model;
+use pare_model::site::Projection;
 use pare_model::weight::Weight;
 
 /// Sizes that differ by less than this share are the same.
@@ -27,22 +29,53 @@ pub fn bytes_to_write(model: &Model, recipe: &Recipe, keep: f64, write_as: Write
     result.saturating_add(dense).saturating_add(plain)
 }
 
-/// About how many bytes the result has.
-pub fn result_bytes(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs) -> u64 {
+/// About how many bytes the finished blocks of a run take beside the output until it is in place, at most: what the recipe changes of
+/// them, in blocks where the result is, else in f32.
+pub fn job_bytes(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs) -> u64 {
+    let stays = if leaves_zeros(recipe) { 1.0 } else { keep };
+    let is_ffn = |projection: Projection| matches!(projection, Projection::Gate | Projection::Up | Projection::Down);
+    let cuts = |cut: &Cut, projection| match cut.grain {
+        Grain::Weight => true,
+        Grain::Channel => is_ffn(projection),
+        Grain::Group => !is_ffn(projection),
+        Grain::Attention | Grain::Ffn | Grain::Block => false,
+    };
+    let changes = |projection| !recipe.encode.is_empty() || recipe.cut.iter().any(|cut| cuts(cut, projection));
+    let own_blocks = own_blocks(recipe);
+    let each = |weight: &dyn Weight| match write_as {
+        WriteAs::AsRead if in_blocks(weight).is_some() => projection_bytes(weight, recipe, keep, 4.0, write_as),
+        WriteAs::Kept if own_blocks.is_some() => projection_bytes(weight, recipe, keep, 4.0, write_as),
+        _ => stays * 4.0,
+    };
+    let projections = model.blocks.iter().flat_map(|block| block.linears()).filter(|(at, _)| changes(*at));
+    let bytes = |weight: &dyn Weight| (weight.shape()[0] as u64 * weight.shape()[1] as u64) as f64 * each(weight);
+    projections.map(|(_, linear)| bytes(linear.weight.as_ref())).sum::<f64>() as u64
+}
+
+/// The block type that the recipe itself rounds projections to.
+fn own_blocks(recipe: &Recipe) -> Option<BlockType> {
+    recipe.encode.iter().find_map(|step| (encode::find(&step.method).ok()?.build)(&step.with).ok()?.blocks())
+}
+
+fn of_type(ty: RowType) -> f64 {
+    ty.bytes_per_block() as f64 / ty.values_per_block() as f64
+}
+
+fn of_blocks(ty: BlockType) -> f64 {
+    of_type(RowType::Blocks(ty))
+}
+
+/// Bytes in the result for each number that a projection has now; a `plain` number takes so many.
+fn projection_bytes(weight: &dyn Weight, recipe: &Recipe, keep: f64, plain: f64, write_as: WriteAs) -> f64 {
     let masks = leaves_zeros(recipe);
     let stays = if masks { 1.0 } else { keep };
-    let plain = if write_as.dtype(model) == Dtype::F32 { 4.0 } else { 2.0 };
-    let of_type = |ty: RowType| ty.bytes_per_block() as f64 / ty.values_per_block() as f64;
-    let of_blocks = |ty: BlockType| of_type(RowType::Blocks(ty));
-    let own_blocks =
-        recipe.encode.iter().find_map(|step| (encode::find(&step.method).ok()?.build)(&step.with).ok()?.blocks());
-    let of_projection = |weight: &dyn Weight| match write_as {
+    match write_as {
         WriteAs::AsRead => match in_blocks(weight) {
             Some(read) if masks => of_blocks(with_zero(rounds_to(read))),
             Some(read) => stays * of_type(read.row_type()),
             None => stays * 2.0,
         },
-        WriteAs::Kept => own_blocks.map_or(stays * 2.0, of_blocks),
+        WriteAs::Kept => own_blocks(recipe).map_or(stays * 2.0, of_blocks),
         WriteAs::Blocks(ty) => stays * of_blocks(ty),
         // Half of the values, and two bits for the place of each.
         WriteAs::Sparse(Pattern::TwoOfFour, SparseType::F16) => 1.125,
@@ -51,7 +84,13 @@ pub fn result_bytes(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs
         WriteAs::Sparse(Pattern::EightRows, SparseType::F16) => keep * 2.25,
         WriteAs::Sparse(Pattern::EightRows, SparseType::Int8) => keep * 1.3125,
         WriteAs::Auto | WriteAs::Type(_) => stays * plain,
-    };
+    }
+}
+
+/// About how many bytes the result has.
+pub fn result_bytes(model: &Model, recipe: &Recipe, keep: f64, write_as: WriteAs) -> u64 {
+    let plain = if write_as.dtype(model) == Dtype::F32 { 4.0 } else { 2.0 };
+    let of_projection = |weight: &dyn Weight| projection_bytes(weight, recipe, keep, plain, write_as);
     let of_shared = |weight: &dyn Weight| match write_as {
         WriteAs::AsRead | WriteAs::Kept => in_blocks(weight).map_or(2.0, |read| of_type(read.row_type())),
         WriteAs::Blocks(BlockType::Q6K) => of_blocks(BlockType::Q6K),

@@ -52,6 +52,12 @@ impl JobDirectory {
         Self { path }
     }
 
+    /// How many bytes are there, as far as the system says.
+    pub fn bytes(&self) -> u64 {
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    }
+
     /// Opens the directory `path` for this run, and says how many blocks an earlier run of the same left there. What another run left is
     /// removed.
     ///

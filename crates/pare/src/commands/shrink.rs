@@ -4,10 +4,11 @@ use super::{Given, Wanted, dated, memory, off_grid, open, window};
 use crate::cli::Shrink;
 use crate::show;
 use anyhow::Result;
+use pare_engine::bundle::Bundle;
 use pare_engine::figures::Report;
 use pare_engine::probe::{self, Series};
 use pare_engine::progress::Work;
-use pare_engine::prove::{Job, Proof, bytes_to_write, check, only_pare, prove, record, size_note};
+use pare_engine::prove::{Job, Proof, bytes_to_write, check, job_bytes, only_pare, prove, record, size_note};
 use pare_engine::recipe::Recipe;
 use pare_engine::report::html;
 use pare_engine::shrink::job::JobDirectory;
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
     )?;
     write_as.check(&bundle.model, &recipe, work)?;
     let output = OutputDir::create(&arguments.output, arguments.force)?;
-    output.require_room(bytes_to_write(&bundle.model, &recipe, keep, write_as, !arguments.no_verify))?;
+    require_room(&output, (&bundle, &recipe, keep), write_as, !arguments.no_verify)?;
     let notes = [
         other_family(&bundle.config, &recipe),
         only_pare(&recipe, bundle.config.family, write_as),
@@ -81,6 +82,20 @@ pub(crate) fn run(arguments: &Shrink, work: Work<'_>) -> Result<()> {
         }
         (None, false) => show::print(&format!("written: {}\n", arguments.output.display())),
     }
+}
+
+/// Refuses a disk without room for the result, what is measured beside it, and the finished blocks that are kept until it is in place.
+fn require_room(
+    output: &OutputDir,
+    (bundle, recipe, keep): (&Bundle, &Recipe, f64),
+    write_as: WriteAs,
+    with_proof: bool,
+) -> Result<()> {
+    // What an earlier run left there takes its room already.
+    let there = JobDirectory::at(pare_engine::shrink::job::beside(output.target())).bytes();
+    let blocks = job_bytes(&bundle.model, recipe, keep, write_as).saturating_sub(there);
+    let written = bytes_to_write(&bundle.model, recipe, keep, write_as, with_proof);
+    Ok(output.require_room(written.saturating_add(blocks))?)
 }
 
 /// Shrinks, writes, and, with a verification text, measures what was written. The directory appears whole, at the end.
