@@ -1,8 +1,8 @@
 //! Numbers that are not finite, looked for before the work that they would spoil.
 
 use crate::bundle::Bundle;
-use crate::observe::States;
 use crate::progress::Work;
+use crate::residual::ResidualStream;
 use crate::{Error, parallel};
 use pare_model::block::Block;
 use pare_model::weight::{Linear, Weight};
@@ -36,11 +36,11 @@ pub fn refuse_not_finite(bundle: &Bundle, work: Work<'_>) -> Result<(), Error> {
     parallel::each(places, work.pool, &look)?;
     work.progress.end();
     let first = bundle.first_token();
-    let mut states = States::embed(model, &[vec![first]]);
+    let mut stream = ResidualStream::embed(model, &[vec![first]]);
     for (index, block) in model.blocks.iter().enumerate() {
-        states.pass(index, block, work)?;
-        if let Some(at) = states.stream().iter().position(|value| !value.is_finite()) {
-            let value = states.stream()[at];
+        stream.advance(index, block, work)?;
+        if let Some(at) = stream.x().iter().position(|value| !value.is_finite()) {
+            let value = stream.x()[at];
             return Err(refuse(format!("behind block {index}, channel {at} of the token {first} is {value}")));
         }
     }

@@ -7,8 +7,9 @@ pub use crate::shrink::curve::{LEVELS, curve};
 use crate::Error;
 use crate::candidates::Candidates;
 use crate::figures::BlockRedundancy;
-use crate::observe::{Needs, States};
+use crate::observe::Needs;
 use crate::progress::Work;
+use crate::residual::ResidualStream;
 use measures::RedundancyMeasures;
 use pare_methods::card::Grain;
 use pare_methods::score;
@@ -24,7 +25,7 @@ const GRAM_TOKENS: usize = 4096;
 /// Signs of redundancy in every block of `model` on `calibration` text.
 ///
 /// One forward pass of the text; correlations and directions are those of its first 4096 tokens (whole sequences, at least one).
-/// Block by block: the memory holds the states of all tokens and the statistics of one block.
+/// Block by block: the memory holds the stream of all tokens and the statistics of one block.
 ///
 /// # Errors
 /// Activations that are not finite; the user stops it.
@@ -32,8 +33,8 @@ pub fn inspect(model: &Model, calibration: &[Vec<u32>], work: Work<'_>) -> Resul
     let wanda = score::find("wanda")?;
     let score = (wanda.build)(0);
     let (detailed, rest) = calibration.split_at(sequences_within(calibration, GRAM_TOKENS));
-    let mut detailed = States::embed(model, detailed);
-    let mut rest = (!rest.is_empty()).then(|| States::embed(model, rest));
+    let mut detailed = ResidualStream::embed(model, detailed);
+    let mut rest = (!rest.is_empty()).then(|| ResidualStream::embed(model, rest));
     let mut found = Vec::new();
     work.progress.begin("observing", model.blocks.len() as u64);
     for (index, block) in model.blocks.iter().enumerate() {
@@ -44,8 +45,8 @@ pub fn inspect(model: &Model, calibration: &[Vec<u32>], work: Work<'_>) -> Resul
             needs.extend(wanda.card.needs.iter().map(|&stat| (Site::new(index, point), stat)));
         }
         let all = &needs | &measures::needs(index, block);
-        let fine = detailed.observe_and_pass(index, block, &all, work)?;
-        let coarse = rest.as_mut().map(|rest| rest.observe_and_pass(index, block, &needs, work)).transpose()?;
+        let fine = detailed.observe_and_advance(index, block, &all, work)?;
+        let coarse = rest.as_mut().map(|rest| rest.observe_and_advance(index, block, &needs, work)).transpose()?;
         let stats = mean_of(&needs, &fine, coarse.as_ref());
         let influence =
             |point| stats.get(Site::new(index, point), Stat::Cosine).map_or(0.0, |cosine: &[f64]| 1.0 - cosine[0]);

@@ -3,11 +3,11 @@
 use crate::Error;
 use crate::bundle::Bundle;
 use crate::progress::Work;
+use crate::residual::{Capture, ResidualStream};
 use pare_kernels::gram::accumulate_gram;
 use pare_methods::merge::{Entry, Info, Joint, Joints, Pair, middle};
 use pare_methods::settings::Settings;
 use pare_model::block::Block;
-use pare_model::forward::{Context, KvCache, Observer, Runner, Scratch, Segment};
 use pare_model::matrix::Matrix;
 use pare_model::model::Model;
 use pare_model::site::{Point, Site};
@@ -16,8 +16,6 @@ use pare_model::weight::{Linear, Weight};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Tokens that pass a block together.
-const BATCH_TOKENS: usize = 2048;
 /// Models whose embeddings are less alike than this have residual streams of different bases.
 const LEAST_COSINE: f64 = 0.5;
 /// Below this it is said.
@@ -146,14 +144,13 @@ pub fn merge(first: &Model, second: &Model, request: &Request<'_>, work: Work<'_
         *head = Linear { weight: mean(head.weight.as_ref(), other.weight.as_ref()), bias };
     }
     let mut streams = (!request.method.card.needs.is_empty())
-        .then(|| [first, second].map(|model| Stream::new(model, request.calibration)));
-    let lengths: Vec<usize> = request.calibration.iter().map(Vec::len).collect();
+        .then(|| [first, second].map(|model| ResidualStream::embed(model, request.calibration)));
     let mut blocks = Vec::with_capacity(first.blocks.len());
     work.progress.begin("merging", first.blocks.len() as u64);
     for (index, (a, b)) in first.blocks.iter().zip(&second.blocks).enumerate() {
         work.interrupt.check()?;
         let joints = match &mut streams {
-            Some(streams) => observe(index, [a, b], streams, &lengths, work)?,
+            Some(streams) => observe(index, [a, b], streams, work)?,
             None => Joints::new(),
         };
         let merged = method.merge(&Pair { index, first: a, second: b }, request.size, &joints)?;
@@ -180,89 +177,31 @@ fn mean(a: &dyn Weight, b: &dyn Weight) -> Arc<dyn Weight> {
     Arc::new(Dense(mean))
 }
 
-/// The residual stream of one model on all sequences, between two blocks.
-struct Stream<'m> {
-    model: &'m Model,
-    x: Vec<f32>,
-    scratch: Scratch,
-}
-
-impl<'m> Stream<'m> {
-    fn new(model: &'m Model, sequences: &[Vec<u32>]) -> Self {
-        let tokens = sequences.concat();
-        let mut x = vec![0.0; tokens.len() * model.architecture.hidden];
-        Runner::embed(model, &tokens, &mut x);
-        Self { model, x, scratch: Scratch::new(&model.architecture) }
-    }
-
-    /// Runs a block over the tokens of `rows`, in place, and records the inputs of its projections.
-    fn run(&mut self, index: usize, block: &Block, rows: Rows<'_>, work: Work<'_>) -> Recorder {
-        let Self { model, x, scratch } = self;
-        let architecture = &model.architecture;
-        let longest = rows.lengths.iter().copied().max().unwrap_or(0);
-        let cache = |_: &usize| KvCache::of_blocks(std::slice::from_ref(block), architecture.head_dim, longest);
-        let mut caches: Vec<KvCache> = rows.lengths.iter().map(cache).collect();
-        let segment = |(sequence, &len): (usize, &usize)| Segment { sequence, start: 0, len };
-        let segments: Vec<Segment> = rows.lengths.iter().enumerate().map(segment).collect();
-        let tokens: usize = rows.lengths.iter().sum();
-        let x = &mut x[rows.start * architecture.hidden..(rows.start + tokens) * architecture.hidden];
-        let mut recorder = Recorder::default();
-        let mut context = Context { architecture, pool: work.pool, scratch };
-        block.forward((index, 0), x, &segments, &mut caches, &mut context, Some(&mut recorder));
-        recorder
-    }
-}
-
-/// Whole sequences that pass a block together.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    /// The first token.
-    start: usize,
-    /// Tokens of each sequence.
-    lengths: &'a [usize],
-}
-
-/// The inputs of a block's projections as they pass: width and values.
-#[derive(Default)]
-struct Recorder(BTreeMap<Point, (usize, Vec<f32>)>);
-
-impl Observer for Recorder {
-    fn input(&mut self, _: usize, point: Point, x: &[f32], width: usize) {
-        self.0.insert(point, (width, x.to_vec()));
-    }
-
-    fn part(&mut self, _: usize, _: Point, _: &[f32], _: &[f32], _: usize) {}
-}
-
 /// Runs the block of each model over its stream; what both see, side by side, as moments.
 fn observe(
     index: usize,
     blocks: [&Block; 2],
-    streams: &mut [Stream<'_>; 2],
-    lengths: &[usize],
+    streams: &mut [ResidualStream; 2],
     work: Work<'_>,
 ) -> Result<Joints, Error> {
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    let per_batch = (BATCH_TOKENS / longest.max(1)).max(1);
     let mut sums: BTreeMap<Point, (usize, Vec<f64>)> = BTreeMap::new();
-    let mut start = 0;
-    for lengths in lengths.chunks(per_batch) {
-        work.interrupt.check()?;
-        let rows = Rows { start, lengths };
-        start += lengths.iter().sum::<usize>();
-        let [first, second] = streams;
-        let [first, second] =
-            [(first, blocks[0]), (second, blocks[1])].map(|(stream, block)| stream.run(index, block, rows, work).0);
-        for ((point, (width, x)), (_, y)) in first.into_iter().zip(second.into_values()) {
-            let both: Vec<f32> =
-                x.chunks_exact(width).zip(y.chunks_exact(width)).flat_map(|(x, y)| [x, y]).flatten().copied().collect();
+    let [first, second] = streams;
+    for batch in &first.batches() {
+        let [mut seen, mut other] = [(); 2].map(|()| Capture::only(&Point::INPUTS));
+        first.advance_batch(batch, (index, blocks[0]), &mut seen, work)?;
+        second.advance_batch(batch, (index, blocks[1]), &mut other, work)?;
+        for ((point, seen), (_, other)) in seen.into_points().zip(other.into_points()) {
+            let width = seen.width;
+            let pairs = seen.x.chunks_exact(width).zip(other.x.chunks_exact(width));
+            let both: Vec<f32> = pairs.flat_map(|(x, y)| [x, y]).flatten().copied().collect();
             let (_, sum) = sums.entry(point).or_insert_with(|| (width, vec![0.0; 4 * width * width]));
             accumulate_gram(&both, 2 * width, sum, work.pool);
         }
     }
+    let tokens = first.tokens() as f64;
     let mut joints = Joints::new();
     for (point, (width, mut sum)) in sums {
-        sum.iter_mut().for_each(|sum| *sum /= start as f64);
+        sum.iter_mut().for_each(|sum| *sum /= tokens);
         joints.insert(point, Joint::new(Site::new(index, point), width, sum)?);
     }
     Ok(joints)

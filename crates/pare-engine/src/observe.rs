@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::progress::Work;
+use crate::residual::ResidualStream;
 use pare_kernels::gram::accumulate_gram;
 use pare_kernels::pool::Pool;
 use pare_model::block::Block;
-use pare_model::forward::{Context, KvCache, Observer, Runner, Scratch, Segment};
+use pare_model::forward::Observer;
 use pare_model::model::Model;
 use pare_model::site::{Point, Site};
 use pare_model::stats::{Stat, Stats};
@@ -13,9 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Which statistics are wanted, and where.
 pub type Needs = BTreeSet<(Site, Stat)>;
-
-/// Tokens that pass a block together: large enough for the matrix product, small enough for the cache.
-const BATCH_TOKENS: usize = 2048;
 
 /// Sums statistics as activations pass. Sums are in f64, in the order of the tokens.
 struct Collector<'a> {
@@ -26,7 +24,26 @@ struct Collector<'a> {
     last: Option<Point>,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(needs: &'a Needs, last: Option<Point>, pool: &'a Pool) -> Self {
+        Self { needs, pool, sums: BTreeMap::new(), last }
+    }
+
+    /// The means over `tokens`.
+    fn stats(self, tokens: usize) -> Result<Stats, Error> {
+        let mut stats = Stats::new(tokens as u64);
+        for ((site, stat), (mut sums, count)) in self.sums {
+            for sum in &mut sums {
+                *sum /= count as f64;
+            }
+            if let Some(index) = sums.iter().position(|sum| !sum.is_finite()) {
+                return Err(Error::NotFinite { site, stat, index, value: sums[index] });
+            }
+            stats.insert(site, stat, sums);
+        }
+        Ok(stats)
+    }
+
     fn sum(&mut self, site: Site, stat: Stat, size: usize, tokens: usize) -> Option<&mut [f64]> {
         if !self.needs.contains(&(site, stat)) {
             return None;
@@ -82,10 +99,10 @@ impl Observer for Collector<'_> {
     }
 }
 
-/// The last point that `needs` asks for, when it is the input of a linear map: the map itself need not run.
-fn last_input(needs: &Needs) -> Option<Point> {
-    let last = needs.iter().map(|(site, _)| site.point).max()?;
-    matches!(last, Point::AttentionIn | Point::AttentionOut | Point::FfnIn | Point::FfnOut).then_some(last)
+/// The last point of a block that `needs` asks for, when it is the input of a linear map: the map itself need not run.
+fn last_input(block: usize, needs: &Needs) -> Option<Point> {
+    let last = needs.iter().filter(|(site, _)| site.block == block).map(|(site, _)| site.point).max()?;
+    Point::INPUTS.contains(&last).then_some(last)
 }
 
 /// Cosine of two vectors in f64, within -1..=1; 1 when either is zero (a part that adds nothing to nothing changes nothing).
@@ -111,123 +128,31 @@ fn delta_ratio(before: &[f32], after: &[f32]) -> f64 {
     if was == 0.0 { 0.0 } else { (added / was).sqrt() }
 }
 
-/// The residual stream of all calibration sequences between two blocks.
-pub struct States<'m> {
-    model: &'m Model,
-    x: Vec<f32>,
-    /// Length of each sequence, in tokens.
-    lengths: Vec<usize>,
-    scratch: Scratch,
-    tokens: u64,
-}
-
-impl<'m> States<'m> {
-    /// The embeddings of `sequences`: the input of the first block.
-    pub fn embed(model: &'m Model, sequences: &[Vec<u32>]) -> Self {
-        let tokens = sequences.concat();
-        let mut x = vec![0.0; tokens.len() * model.architecture.hidden];
-        Runner::embed(model, &tokens, &mut x);
-        let lengths = sequences.iter().map(Vec::len).collect();
-        Self { model, x, lengths, scratch: Scratch::new(&model.architecture), tokens: tokens.len() as u64 }
-    }
-
-    /// The residual stream of all tokens, `[T, C]`.
-    pub(crate) fn stream(&self) -> &[f32] {
-        &self.x
-    }
-
-    /// Puts another stream of the same tokens in its place.
-    pub(crate) fn replace(&mut self, stream: &[f32]) {
-        self.x.copy_from_slice(stream);
-    }
-
-    /// Replaces the states by the block's outputs.
-    ///
-    /// # Errors
-    /// The user stops it.
-    pub fn pass(&mut self, index: usize, block: &Block, work: Work<'_>) -> Result<(), Error> {
-        let mut x = std::mem::take(&mut self.x);
-        let result = self.run(index, block, &mut x, None, work);
-        self.x = x;
-        result
-    }
-
-    /// Statistics of a block's activations on the states, which stay as they are.
+impl ResidualStream {
+    /// Statistics of a block's activations; the stream stays as it is.
     ///
     /// # Errors
     /// The user stops it; a sum that is not finite.
     pub fn observe(&mut self, index: usize, block: &Block, needs: &Needs, work: Work<'_>) -> Result<Stats, Error> {
-        let mut x = self.x.clone();
-        self.observe_in(index, block, &mut x, (needs, last_input(needs)), work)
+        let mut collector = Collector::new(needs, last_input(index, needs), work.pool);
+        self.peek(index, block, &mut collector, work)?;
+        collector.stats(self.tokens())
     }
 
-    /// Statistics of a block's activations, and its outputs as the new states.
+    /// Statistics of a block's activations, and its output as the new stream.
     ///
     /// # Errors
     /// The user stops it; a sum that is not finite.
-    pub fn observe_and_pass(
+    pub fn observe_and_advance(
         &mut self,
         index: usize,
         block: &Block,
         needs: &Needs,
         work: Work<'_>,
     ) -> Result<Stats, Error> {
-        let mut x = std::mem::take(&mut self.x);
-        let stats = self.observe_in(index, block, &mut x, (needs, None), work);
-        self.x = x;
-        stats
-    }
-
-    fn observe_in(
-        &mut self,
-        index: usize,
-        block: &Block,
-        x: &mut [f32],
-        (needs, last): (&Needs, Option<Point>),
-        work: Work<'_>,
-    ) -> Result<Stats, Error> {
-        let mut collector = Collector { needs, pool: work.pool, sums: BTreeMap::new(), last };
-        self.run(index, block, x, Some(&mut collector), work)?;
-        let mut stats = Stats::new(self.tokens);
-        for ((site, stat), (mut sums, count)) in collector.sums {
-            for sum in &mut sums {
-                *sum /= count as f64;
-            }
-            if let Some(index) = sums.iter().position(|sum| !sum.is_finite()) {
-                return Err(Error::NotFinite { site, stat, index, value: sums[index] });
-            }
-            stats.insert(site, stat, sums);
-        }
-        Ok(stats)
-    }
-
-    fn run(
-        &mut self,
-        index: usize,
-        block: &Block,
-        x: &mut [f32],
-        mut observer: Option<&mut Collector<'_>>,
-        work: Work<'_>,
-    ) -> Result<(), Error> {
-        let architecture = &self.model.architecture;
-        let width = architecture.hidden;
-        let longest = self.lengths.iter().copied().max().unwrap_or(0);
-        let per_batch = (BATCH_TOKENS / longest.max(1)).max(1);
-        let mut caches: Vec<KvCache> = (0..per_batch.min(self.lengths.len()))
-            .map(|_| KvCache::of_blocks(std::slice::from_ref(block), architecture.head_dim, longest))
-            .collect();
-        let mut context = Context { architecture, pool: work.pool, scratch: &mut self.scratch };
-        let mut rest = x;
-        for lengths in self.lengths.chunks(per_batch) {
-            work.interrupt.check()?;
-            let segments: Vec<Segment> =
-                lengths.iter().enumerate().map(|(sequence, &len)| Segment { sequence, start: 0, len }).collect();
-            let (batch, later) = rest.split_at_mut(lengths.iter().sum::<usize>() * width);
-            let observer = observer.as_mut().map(|collector| &mut **collector as &mut dyn Observer);
-            block.forward((index, 0), batch, &segments, &mut caches, &mut context, observer);
-            rest = later;
-        }
-        Ok(())
+        let mut collector = Collector::new(needs, None, work.pool);
+        self.advance_observed(index, block, &mut collector, work)?;
+        collector.stats(self.tokens())
     }
 }
 
@@ -236,13 +161,34 @@ impl<'m> States<'m> {
 /// # Errors
 /// The user stops it; a sum that is not finite.
 pub fn observe(model: &Model, sequences: &[Vec<u32>], needs: &Needs, work: Work<'_>) -> Result<Stats, Error> {
-    let mut states = States::embed(model, sequences);
-    let mut all = Stats::new(states.tokens);
-    work.progress.begin("observing", model.blocks.len() as u64);
-    for (index, block) in model.blocks.iter().enumerate() {
-        let stats = states.observe_and_pass(index, block, needs, work)?;
-        for (site, stat, values) in stats.iter() {
-            all.insert(site, stat, values.to_vec());
+    observe_from(0, ResidualStream::embed(model, sequences), &model.blocks, needs, work)
+}
+
+/// Statistics of `blocks` from number `first` on, before which the stream stands. Ends with the last that is asked for.
+///
+/// # Errors
+/// The user stops it; a sum that is not finite.
+pub(crate) fn observe_from(
+    first: usize,
+    mut stream: ResidualStream,
+    blocks: &[Block],
+    needs: &Needs,
+    work: Work<'_>,
+) -> Result<Stats, Error> {
+    let mut all = Stats::new(stream.tokens() as u64);
+    let end = needs.iter().map(|(site, _)| site.block + 1).max().unwrap_or(0).min(blocks.len());
+    work.progress.begin("observing", end.saturating_sub(first) as u64);
+    for (index, block) in blocks.iter().enumerate().take(end).skip(first) {
+        if !needs.iter().any(|(site, _)| site.block == index) {
+            stream.advance(index, block, work)?;
+        } else {
+            // Nothing comes after the last one: what it leaves in the stream is not read.
+            let last = if index + 1 == end { last_input(index, needs) } else { None };
+            let mut collector = Collector::new(needs, last, work.pool);
+            stream.advance_observed(index, block, &mut collector, work)?;
+            for (site, stat, values) in collector.stats(stream.tokens())?.iter() {
+                all.insert(site, stat, values.to_vec());
+            }
         }
         work.progress.advance(1, "");
     }
@@ -253,6 +199,23 @@ pub fn observe(model: &Model, sequences: &[Vec<u32>], needs: &Needs, work: Work<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::{Interrupt, Progress};
+    use pare_format::directory::ModelDirectory;
+    use pare_model::load::from_directory;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Blocks that were told of.
+    #[derive(Default)]
+    struct Counted(AtomicU64);
+
+    impl Progress for Counted {
+        fn begin(&self, _: &str, _: u64) {}
+        fn advance(&self, steps: u64, _: &str) {
+            self.0.fetch_add(steps, Ordering::Relaxed);
+        }
+        fn end(&self) {}
+    }
 
     #[test]
     fn a_delta_is_measured_against_the_state_before() {
@@ -260,5 +223,29 @@ mod tests {
         assert_eq!(delta_ratio(&[3.0, 4.0], &[6.0, 8.0]), 1.0);
         assert_eq!(delta_ratio(&[3.0, 4.0], &[3.0, -6.0]), 2.0);
         assert_eq!(delta_ratio(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+    }
+
+    #[test]
+    fn observing_ends_with_the_last_block_that_is_asked_for() {
+        static NEVER: Interrupt = Interrupt::new();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/families/llama-tied");
+        let mut model = from_directory(&ModelDirectory::open(folder).unwrap()).unwrap().model;
+        model.blocks = model.blocks.iter().cycle().take(4).cloned().collect();
+        let texts = [(0..40).map(|at| at * 17 % 128).collect::<Vec<u32>>()];
+        let pool = Pool::new(1);
+        let of = |block, point, stat| (Site::new(block, point), stat);
+        let early = Needs::from([of(0, Point::BlockPart, Stat::Cosine), of(1, Point::AttentionIn, Stat::Gram)]);
+        let late = Needs::from([of(3, Point::BlockPart, Stat::Cosine)]);
+        let all = &early | &late;
+        let [few, most] = [(early, 2), (all, 4)].map(|(needs, blocks)| {
+            let counted = Counted::default();
+            let stats = observe(&model, &texts, &needs, Work { pool: &pool, progress: &counted, interrupt: &NEVER });
+            assert_eq!(counted.0.into_inner(), blocks);
+            stats.unwrap()
+        });
+        assert_eq!((few.iter().count(), most.iter().count()), (2, 3));
+        for (site, stat, values) in few.iter() {
+            assert_eq!(most.get(site, stat), Some(values), "{site} {stat:?}");
+        }
     }
 }

@@ -19,9 +19,10 @@ pub use shares::kept_shares;
 
 use crate::as_read::AsRead;
 use crate::candidates::projection_weights;
-use crate::observe::{Needs, States, observe};
+use crate::observe::{Needs, observe};
 use crate::progress::Work;
 use crate::recipe::{Encode, Recipe};
+use crate::residual::ResidualStream;
 use crate::shrink::job::JobDirectory;
 use crate::split::Split;
 use crate::{Error, parallel, rewriting};
@@ -302,7 +303,7 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
         notes,
         nothing_left: None,
     };
-    let mut states = prepared.needs_states().then(|| States::embed(model, request.calibration));
+    let mut stream = prepared.needs_stream().then(|| ResidualStream::embed(model, request.calibration));
     work.progress.begin("cutting", model.blocks.len() as u64);
     for (index, original) in model.blocks.iter().enumerate() {
         work.interrupt.check()?;
@@ -314,15 +315,15 @@ pub fn shrink(model: &Model, request: &Request<'_>, work: Work<'_>) -> Result<Sh
             Some(done) => done,
             None => {
                 let finish = (index, original);
-                let done = prepared.finish(finish, &decided, states.as_mut(), request.bias_allowed, work)?;
+                let done = prepared.finish(finish, &decided, stream.as_mut(), request.bias_allowed, work)?;
                 match request.job {
                     Some(job) => job.store(index, original, done)?,
                     None => done,
                 }
             }
         };
-        if let Some(states) = &mut states {
-            states.pass(index, &done.block, work)?;
+        if let Some(stream) = &mut stream {
+            stream.advance(index, &done.block, work)?;
         }
         numbers_kept += shares::kept_numbers(&done);
         shrunk.model.blocks[index] = done.block;

@@ -32,6 +32,11 @@ pub struct Site {
     pub point: Point,
 }
 
+impl Point {
+    /// Where linear maps read.
+    pub const INPUTS: [Self; 4] = [Self::AttentionIn, Self::AttentionOut, Self::FfnIn, Self::FfnOut];
+}
+
 impl Site {
     /// The point `point` of block `block`.
     pub fn new(block: usize, point: Point) -> Self {

@@ -28,9 +28,8 @@ const NAMED: usize = 3;
 pub fn observe(bundle: &Bundle, text: &Text, work: Work<'_>) -> Result<Imatrix, Error> {
     let model = &bundle.model;
     Architecture::of(model).map_err(|why| refuse(&bundle.name, &why))?;
-    let points = [Point::AttentionIn, Point::AttentionOut, Point::FfnIn, Point::FfnOut];
     let needs: Needs = (0..model.blocks.len())
-        .flat_map(|block| points.map(|point| (Site::new(block, point), Stat::MeanSquare)))
+        .flat_map(|block| Point::INPUTS.map(|point| (Site::new(block, point), Stat::MeanSquare)))
         .collect();
     let stats = statistics(model, &text.sequences, &needs, work)?;
     let tokens = stats.tokens() as f64;

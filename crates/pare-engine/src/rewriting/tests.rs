@@ -1,9 +1,12 @@
 use super::*;
+use crate::observe::observe;
 use crate::progress::Interrupt;
 use pare_format::directory::ModelDirectory;
 use pare_kernels::pool::Pool;
 use pare_model::load::from_directory;
+use pare_model::matrix::Matrix;
 use pare_model::site::{Point, Projection};
+use pare_model::storage::Dense;
 use std::path::Path;
 
 static NEVER: Interrupt = Interrupt::new();

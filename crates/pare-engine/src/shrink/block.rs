@@ -1,10 +1,11 @@
-//! One block after another: cut, repair, encode, on the states that the finished blocks before it produce.
+//! One block after another: cut, repair, encode, on the stream that the finished blocks before it produce.
 
 use super::prepare::{Prepared, PreparedEncode, Repairer};
 use super::reader::CutReader;
 use super::{Encoded, Repair};
-use crate::observe::{Needs, States};
+use crate::observe::Needs;
 use crate::progress::Work;
+use crate::residual::ResidualStream;
 use crate::{Error, parallel};
 use pare_kernels::pool::Pool;
 use pare_methods::card::Grain;
@@ -38,25 +39,25 @@ pub(super) struct Decided {
 }
 
 impl Prepared<'_> {
-    /// Whether a block can only be finished with the states that reach it.
-    pub(super) fn needs_states(&self) -> bool {
+    /// Whether a block can only be finished with the stream that reaches it.
+    pub(super) fn needs_stream(&self) -> bool {
         self.recipe.sequential
             || self.cuts.iter().any(|cut| cut.columns.is_some() || cut.refit.is_some())
             || self.encodes.iter().any(|encode| !encode.needs.is_empty() || encode.refit.is_some())
             || self.rounds_by_text()
     }
 
-    /// Finishes block `index`; `states` are what reaches it, and stay as they are.
+    /// Finishes block `index`; `stream` is what reaches it, and stays as it is.
     pub(super) fn finish(
         &self,
         (index, original): (usize, &Block),
         decided: &Decided,
-        mut states: Option<&mut States<'_>>,
+        mut stream: Option<&mut ResidualStream>,
         bias_allowed: &dyn Fn(Projection) -> bool,
         work: Work<'_>,
     ) -> Result<Done, Error> {
-        let mut done = self.finish_cuts((index, original), decided, states.as_deref_mut(), bias_allowed, work)?;
-        let mut observer = Observing { index, states, work };
+        let mut done = self.finish_cuts((index, original), decided, stream.as_deref_mut(), bias_allowed, work)?;
+        let mut observer = Observing { index, stream, work };
         self.encode(&mut done, &mut observer)?;
         self.round(&mut done, &mut observer)?;
         Ok(done)
@@ -67,11 +68,11 @@ impl Prepared<'_> {
         &self,
         (index, original): (usize, &Block),
         decided: &Decided,
-        states: Option<&mut States<'_>>,
+        stream: Option<&mut ResidualStream>,
         bias_allowed: &dyn Fn(Projection) -> bool,
         work: Work<'_>,
     ) -> Result<Done, Error> {
-        let mut observer = Observing { index, states, work };
+        let mut observer = Observing { index, stream, work };
         let mut done = Done { block: original.clone(), edits: Vec::new(), repairs: Vec::new(), encoded: Vec::new() };
         let mut edits: Vec<Edit> = decided.plan.edits.iter().filter(|edit| edit.block() == index).cloned().collect();
         let needs = self.needs_of_cuts(index, decided.quotas.is_some());
@@ -145,7 +146,7 @@ impl Prepared<'_> {
         done: &mut Done,
         index: usize,
         edit: &Edit,
-        observer: &mut Observing<'_, '_>,
+        observer: &mut Observing<'_>,
         bias_allowed: &dyn Fn(Projection) -> bool,
     ) -> Result<(), Error> {
         let repair = self.cuts.iter().find(|cut| is_of(cut.cut.grain, edit)).and_then(|cut| cut.columns.as_ref());
@@ -160,7 +161,7 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    fn encode(&self, done: &mut Done, observer: &mut Observing<'_, '_>) -> Result<(), Error> {
+    fn encode(&self, done: &mut Done, observer: &mut Observing<'_>) -> Result<(), Error> {
         let index = observer.index;
         for step in &self.encodes {
             let served: Vec<Projection> =
@@ -268,16 +269,16 @@ impl Done {
     }
 }
 
-/// The states that reach a block, when there are any.
-pub(super) struct Observing<'s, 'm> {
+/// The stream that reaches a block, where one is needed.
+pub(super) struct Observing<'s> {
     pub(super) index: usize,
-    pub(super) states: Option<&'s mut States<'m>>,
+    pub(super) stream: Option<&'s mut ResidualStream>,
     pub(super) work: Work<'s>,
 }
 
-impl Observing<'_, '_> {
+impl Observing<'_> {
     pub(super) fn observe(&mut self, block: &Block, needs: &Needs) -> Result<Stats, Error> {
-        self.states.as_mut().ok_or(Error::Recipe)?.observe(self.index, block, needs, self.work)
+        self.stream.as_mut().ok_or(Error::Recipe)?.observe(self.index, block, needs, self.work)
     }
 }
 

@@ -4,11 +4,10 @@ use super::block::{Decided, Done};
 use super::prepare::Prepared;
 use super::quotas::{GroupQuotaLoss, Scores};
 use crate::Error;
-use crate::observe::States;
+use crate::divergence::DivergenceProbe;
 use crate::progress::Work;
-use pare_methods::metric::Divergence;
+use crate::residual::Checkpoints;
 use pare_model::block::Block;
-use pare_model::forward::logits_of;
 use pare_model::model::Model;
 use pare_model::plan::Plan;
 use pare_model::site::Projection;
@@ -22,8 +21,6 @@ const WINDOW: usize = 128;
 const REFERENCE_BYTES: usize = 256 << 20;
 /// Weights of variants that are kept for the next question.
 const VARIANT_BYTES: usize = 1 << 30;
-/// Rows of logits computed at a time.
-const ROWS: usize = 64;
 
 /// Quotas of all groups of one block: what decides the block's variant.
 type Choice = Vec<(usize, usize, usize)>;
@@ -37,39 +34,17 @@ pub(super) struct Texts<'a> {
     pub(super) select: &'a [Vec<u32>],
 }
 
-/// A text that has passed the whole model.
-struct Passed<'a> {
-    states: States<'a>,
-    /// The stream of the whole model before each block, and after the last.
-    streams: Vec<Vec<f32>>,
-}
-
-impl<'a> Passed<'a> {
-    /// A part of `text`: short windows, no more tokens than their logits have room.
-    fn new(model: &'a Model, text: &[Vec<u32>], work: Work<'_>) -> Result<Self, Error> {
-        let fitting = REFERENCE_BYTES / 4 / model.architecture.vocab.max(1);
-        // The first window of every sequence, then the second of every one, and so on.
-        let longest = text.iter().map(Vec::len).max().unwrap_or(0);
-        let windows: Vec<Vec<u32>> = (0..longest.div_ceil(WINDOW))
-            .flat_map(|place| text.iter().filter_map(move |sequence| sequence.chunks(WINDOW).nth(place)))
-            .filter(|window| window.len() > 1)
-            .map(<[u32]>::to_vec)
-            .take(TOKENS.min(fitting).div_ceil(WINDOW).max(1))
-            .collect();
-        let mut states = States::embed(model, &windows);
-        let mut streams = vec![states.stream().to_vec()];
-        for (index, block) in model.blocks.iter().enumerate() {
-            states.pass(index, block, work)?;
-            streams.push(states.stream().to_vec());
-        }
-        Ok(Self { states, streams })
-    }
-
-    /// The states before block `index`.
-    fn before(&mut self, index: usize) -> &mut States<'a> {
-        self.states.replace(&self.streams[index]);
-        &mut self.states
-    }
+/// A part of `text`: short windows, no more tokens than their logits have room.
+fn cut(text: &[Vec<u32>], vocab: usize) -> Vec<Vec<u32>> {
+    let fitting = REFERENCE_BYTES / 4 / vocab.max(1);
+    // The first window of every sequence, then the second of every one, and so on.
+    let longest = text.iter().map(Vec::len).max().unwrap_or(0);
+    (0..longest.div_ceil(WINDOW))
+        .flat_map(|place| text.iter().filter_map(move |sequence| sequence.chunks(WINDOW).nth(place)))
+        .filter(|window| window.len() > 1)
+        .map(<[u32]>::to_vec)
+        .take(TOKENS.min(fitting).div_ceil(WINDOW).max(1))
+        .collect()
 }
 
 /// Measures quotas.
@@ -79,10 +54,10 @@ pub(super) struct Divergences<'a> {
     scores: &'a [Scores],
     bias_allowed: &'a dyn Fn(Projection) -> bool,
     /// What repairs see.
-    fit: Passed<'a>,
+    fit: Checkpoints<'a>,
     /// What is measured on.
-    select: Passed<'a>,
-    reference: Vec<f32>,
+    select: Checkpoints<'a>,
+    probe: DivergenceProbe,
     variants: BTreeMap<(usize, Choice), Block>,
     variant_bytes: usize,
     work: Work<'a>,
@@ -98,10 +73,12 @@ impl<'a> Divergences<'a> {
         bias_allowed: &'a dyn Fn(Projection) -> bool,
         work: Work<'a>,
     ) -> Result<Self, Error> {
-        let (fit, select) = (Passed::new(model, texts.fit, work)?, Passed::new(model, texts.select, work)?);
-        let reference = logits_of(model, select.states.stream(), work.pool);
+        let [fit, windows] = [texts.fit, texts.select].map(|text| cut(text, model.architecture.vocab));
+        let (fit, mut select) = (Checkpoints::of(model, &fit, work)?, Checkpoints::of(model, &windows, work)?);
+        let end = select.before(model.blocks.len());
+        let probe = DivergenceProbe::new(model, windows, (0..end.tokens()).collect(), end, work.pool);
         let variants = BTreeMap::new();
-        Ok(Self { prepared, model, scores, bias_allowed, fit, select, reference, variants, variant_bytes: 0, work })
+        Ok(Self { prepared, model, scores, bias_allowed, fit, select, probe, variants, variant_bytes: 0, work })
     }
 
     /// Drops the blocks that were kept for the next question.
@@ -110,7 +87,7 @@ impl<'a> Divergences<'a> {
         self.variant_bytes = 0;
     }
 
-    /// The block with `choice` carried out, repaired on the states of the whole model.
+    /// The block with `choice` carried out, repaired on the stream of the whole model.
     fn variant(&mut self, index: usize, choice: &Choice) -> Result<Block, Error> {
         if let Some(block) = self.variants.get(&(index, choice.clone())) {
             return Ok(block.clone());
@@ -120,10 +97,10 @@ impl<'a> Divergences<'a> {
             let (cut, scores) = (&self.prepared.cuts[cut], &self.scores[cut][group]);
             plan.edits.extend(cut.candidates[group].edit(cut.cut, scores, quota, &self.model.blocks[index])?);
         }
-        let states = Some(self.fit.before(index));
+        let stream = Some(self.fit.before(index));
         let decided = Decided { plan, quotas: None };
         let original = (index, &self.model.blocks[index]);
-        let done: Done = self.prepared.finish_cuts(original, &decided, states, self.bias_allowed, self.work)?;
+        let done: Done = self.prepared.finish_cuts(original, &decided, stream, self.bias_allowed, self.work)?;
         let bytes: usize = done.block.linears().map(|(_, linear)| linear.weight.bytes()).sum();
         if self.variant_bytes + bytes <= VARIANT_BYTES {
             self.variant_bytes += bytes;
@@ -144,24 +121,13 @@ impl GroupQuotaLoss for Divergences<'_> {
                 }
             }
         }
-        let Some((&first, _)) = choices.first_key_value() else { return Ok(0.0) };
-        let blocks: BTreeMap<usize, Block> = choices
-            .iter()
-            .map(|(&index, choice)| Ok((index, self.variant(index, choice)?)))
-            .collect::<Result<_, Error>>()?;
-        let states = self.select.before(first);
-        for (index, block) in self.model.blocks.iter().enumerate().skip(first) {
-            states.pass(index, blocks.get(&index).unwrap_or(block), self.work)?;
+        if choices.is_empty() {
+            return Ok(0.0);
         }
-        let (width, vocab) = (self.model.architecture.hidden, self.model.architecture.vocab);
-        let mut divergence = Divergence::default();
-        let rows = states.stream().chunks(ROWS * width);
-        for (rows, reference) in rows.zip(self.reference.chunks(ROWS * vocab)) {
-            let logits = logits_of(self.model, rows, self.work.pool);
-            for (reference, logits) in reference.chunks_exact(vocab).zip(logits.chunks_exact(vocab)) {
-                divergence.add(reference, logits);
-            }
+        let mut changed = self.model.clone();
+        for (index, choice) in choices {
+            changed.blocks[index] = self.variant(index, &choice)?;
         }
-        Ok(divergence.mean().unwrap_or(f64::INFINITY))
+        self.probe.divergence(&changed, Some(&mut self.select), self.work)
     }
 }

@@ -68,7 +68,7 @@ impl<'a> Prepared<'a> {
     /// Rounds every projection of a finished block that is not in blocks any more. Codes are chosen together, so that the error of the
     /// outputs is small on the inputs that reach the block: after a repair by least squares that error is orthogonal to what the repair
     /// left, so that these are the codes nearest to the outputs of the uncut matrix, too. Where zeros must stay, each number is rounded alone.
-    pub(super) fn round(&self, done: &mut Done, observer: &mut Observing<'_, '_>) -> Result<(), Error> {
+    pub(super) fn round(&self, done: &mut Done, observer: &mut Observing<'_>) -> Result<(), Error> {
         let Some(in_form) = &self.form else { return Ok(()) };
         let index = observer.index;
         let all: Vec<Rounding> = done
@@ -86,7 +86,7 @@ impl<'a> Prepared<'a> {
             })
             .collect();
         let site = |rounding: &Rounding| Site::new(index, rounding.projection.input());
-        let together = |rounding: &&Rounding| !rounding.zeros && observer.states.is_some();
+        let together = |rounding: &&Rounding| !rounding.zeros && observer.stream.is_some();
         let needs: Needs = all.iter().filter(together).map(|rounding| (site(rounding), Stat::Gram)).collect();
         let stats = if needs.is_empty() { Stats::default() } else { observer.observe(&done.block, &needs)? };
         // What q, k and v share, or gate and up.

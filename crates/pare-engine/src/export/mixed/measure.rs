@@ -1,17 +1,16 @@
 //! What each matrix would lose in each type, in nats: the part of a block is measured through the rest of the model, the matrices of a
 //! part through the part, the types of a matrix on some of its rows.
 
-use super::quantise::{does_not_fit, encode, gram, halved, last_norm, unit, unpacked};
-use super::stream::Stream;
+use super::quantise::{does_not_fit, encode, gram, halved, unit, unpacked};
 use super::types::Way;
 use crate::Error;
+use crate::divergence::DivergenceProbe;
 use crate::progress::Work;
+use crate::residual::{Capture, Checkpoints, ResidualStream};
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::pool::Pool;
-use pare_methods::metric::Divergence;
 use pare_methods::rounding::{HessianFactor, RoundingOptions};
 use pare_model::block::Block;
-use pare_model::forward::logits_of;
 use pare_model::matrix::Matrix;
 use pare_model::model::{Model, PackAs, repack};
 use pare_model::site::{Point, Projection, Site};
@@ -96,37 +95,18 @@ pub(super) fn curves(
     let fast = dense.packed(PackAs::Exact, pool);
     let width = dense.architecture.hidden;
     work.progress.begin("measuring", dense.blocks.len() as u64 + 1);
-    let embed = |embedding: &dyn Weight| Stream::embed(&dense.architecture, embedding, &windows);
-    let mut streams = vec![embed(dense.embedding.as_ref())];
-    for block in &fast.blocks {
-        let mut next = streams[streams.len() - 1].clone();
-        next.pass(block, work)?;
-        streams.push(next);
-    }
-    let end = &streams[dense.blocks.len()];
-    let logits = |model: &Model, stream: &Stream<'_>| {
-        let rows: Vec<f32> = stream.x.chunks_exact(width).skip(1).step_by(EVERY).flatten().copied().collect();
-        logits_of(model, &rows, pool)
-    };
-    let (truth, vocab) = (logits(&fast, end), dense.architecture.vocab);
-    let divergence = |other: &[f32]| {
-        let mut divergence = Divergence::default();
-        truth.chunks_exact(vocab).zip(other.chunks_exact(vocab)).for_each(|(a, b)| divergence.add(a, b));
-        divergence.mean().unwrap_or(0.0)
-    };
-    let through = |from: usize, block: Option<&Block>| -> Result<f64, Error> {
-        let mut stream = streams[from].clone();
-        for (index, own) in fast.blocks.iter().enumerate().skip(from) {
-            stream.pass(block.filter(|_| index == from).unwrap_or(own), work)?;
-        }
-        Ok(divergence(&logits(&fast, &stream)))
-    };
+    let mut streams = Checkpoints::of(&fast, &windows, work)?;
+    let end = streams.before(fast.blocks.len());
+    let rows = (1..end.tokens()).step_by(EVERY).collect();
+    let predictions = DivergenceProbe::new(&fast, windows, rows, end, pool);
     let mut curves = Vec::new();
-    let mut chosen_on = Stream::embed(&dense.architecture, dense.embedding.as_ref(), fit);
+    let mut chosen_on = ResidualStream::embed(dense, fit);
     for (index, block) in dense.blocks.iter().enumerate() {
         let fast_block = &fast.blocks[index];
-        let own = streams[index].look(fast_block, &POINTS, work)?;
-        let seen = chosen_on.watch(fast_block, &INPUTS, work)?;
+        let own = captured(streams.before(index), (index, fast_block), &POINTS, work)?;
+        let mut seen = Capture::only(&Point::INPUTS);
+        chosen_on.advance_observed(index, fast_block, &mut seen, work)?;
+        chosen_on.release_scratch();
         for (projections, part) in PARTS {
             let mut whole = fast_block.clone();
             let mut found = Vec::new();
@@ -150,14 +130,17 @@ pub(super) fn curves(
                         linear.weight = Arc::clone(&tried);
                     }
                 }
-                let seen = streams[index].look(&single, &[part], work)?;
-                let off: f64 = seen.at(part).iter().zip(own.at(part)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+                let after = captured(streams.before(index), (index, &single), &[part], work)?;
+                let off: f64 = after.at(part).iter().zip(own.at(part)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
                 found.push((measured, probe, off));
             }
             if found.is_empty() {
                 continue;
             }
-            let nats = through(index, Some(&whole))?;
+            let mut changed = fast.clone();
+            changed.blocks[index] = whole;
+            let nats = predictions.divergence(&changed, Some(&mut streams), work)?;
+            streams.before(index).release_scratch();
             let all: f64 = found.iter().map(|found| found.2).sum();
             for (measured, probe, off) in found {
                 let share = if all > 0.0 { off / all } else { 0.0 };
@@ -168,30 +151,28 @@ pub(super) fn curves(
     }
 
     let last = Site::new(dense.blocks.len().saturating_sub(1), Point::FfnPart);
-    let of_logits = hessian(&gram(&last_norm(dense, &chosen_on.x), width, pool), width, last)?;
+    let of_logits = hessian(&gram(&chosen_on.normed(&dense.final_norm, pool), width, pool), width, last)?;
     let of_rows = match &dense.head {
         Some(_) => hessian(&unit(width), width, last)?,
         None => of_logits.clone(),
     };
     // These two are tried in the model type by type: an embedding that is the head too is off twice, and no error of its rows says how much.
-    let embedded = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
-        let (mut other, mut stream) = (fast.clone(), embed(weight.as_ref()));
-        if dense.head.is_none() {
-            other.embedding = repack(weight, PackAs::Exact, pool);
-        }
-        fast.blocks.iter().try_for_each(|block| stream.pass(block, work))?;
-        Ok(divergence(&logits(&other, &stream)))
+    let mut embedded = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
+        let mut other = fast.clone();
+        // One that is only looked up is not multiplied with.
+        other.embedding = if dense.head.is_none() { repack(weight, PackAs::Exact, pool) } else { Arc::clone(weight) };
+        predictions.divergence(&other, Some(&mut streams), work)
     };
-    let mut first = vec![tried(&dense.embedding, &of_rows, &embedded, pool)?];
+    let mut first = vec![tried(&dense.embedding, &of_rows, &mut embedded, pool)?];
     if let Some(head) = &dense.head {
-        let replaced = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
+        let mut replaced = |weight: &Arc<dyn Weight>| -> Result<f64, Error> {
             let mut other = fast.clone();
             if let Some(head) = &mut other.head {
                 head.weight = repack(weight, PackAs::Exact, pool);
             }
-            Ok(divergence(&logits(&other, end)))
+            predictions.divergence(&other, Some(&mut streams), work)
         };
-        first.push(tried(&head.weight, &of_logits, &replaced, pool)?);
+        first.push(tried(&head.weight, &of_logits, &mut replaced, pool)?);
     }
     work.progress.advance(1, "embedding");
     work.progress.end();
@@ -199,12 +180,22 @@ pub(super) fn curves(
     Ok(first)
 }
 
+/// What passes in a block at some points; no buffers stay behind, since moments take more memory than anything else here.
+fn captured(
+    stream: &mut ResidualStream,
+    (index, block): (usize, &Block),
+    points: &[Point],
+    work: Work<'_>,
+) -> Result<Capture, Error> {
+    let mut capture = Capture::only(points);
+    stream.peek(index, block, &mut capture, work)?;
+    stream.release_scratch();
+    Ok(capture)
+}
+
 /// What a block is observed at.
 const POINTS: [Point; 6] =
     [Point::AttentionIn, Point::AttentionOut, Point::FfnIn, Point::FfnOut, Point::AttentionPart, Point::FfnPart];
-
-/// What its projections read.
-const INPUTS: [Point; 4] = [Point::AttentionIn, Point::AttentionOut, Point::FfnIn, Point::FfnOut];
 
 const PARTS: [(&[Projection], Point); 2] = [
     (&[Projection::Q, Projection::K, Projection::V, Projection::O], Point::AttentionPart),
@@ -220,10 +211,10 @@ fn hessian(gram: &[f64], inputs: usize, site: Site) -> Result<HessianFactor, Err
 const CHOSEN: RoundingOptions = RoundingOptions { carry: true, rounds: 1 };
 
 /// What a model with this weight in the place of its own loses, in nats.
-type Nats<'a> = dyn Fn(&Arc<dyn Weight>) -> Result<f64, Error> + 'a;
+type Nats<'a> = dyn FnMut(&Arc<dyn Weight>) -> Result<f64, Error> + 'a;
 
 /// The loss of every type of fewer bytes than the weight has, each measured in the model.
-fn tried(weight: &Arc<dyn Weight>, hessian: &HessianFactor, nats: &Nats<'_>, pool: &Pool) -> Result<Curve, Error> {
+fn tried(weight: &Arc<dyn Weight>, hessian: &HessianFactor, nats: &mut Nats<'_>, pool: &Pool) -> Result<Curve, Error> {
     let (as_read, matrix) = (Way::as_read(weight.as_ref()), unpacked(weight));
     let most = bytes(matrix.shape(), as_read.row_type());
     let mut curve = Curve { ways: vec![as_read], options: vec![(most, 0.0)] };

@@ -3,7 +3,6 @@
 mod choose;
 mod measure;
 mod quantise;
-mod stream;
 mod types;
 
 pub(crate) use choose::choose;

@@ -1,10 +1,10 @@
 //! Block after block into given types: each projection sees what the quantised part of the model feeds it, and aims at what the dense
 //! model computes.
 
-use super::stream::Stream;
 use super::types::{Types, Way};
 use crate::Error;
 use crate::progress::Work;
+use crate::residual::{Capture, ResidualStream};
 use pare_format::map::Bytes;
 use pare_kernels::blocks::{BlockType, RowType};
 use pare_kernels::gram::accumulate_gram;
@@ -146,16 +146,6 @@ pub(super) fn unit(n: usize) -> Vec<f64> {
     (0..n * n).map(|at| f64::from(at % (n + 1) == 0)).collect()
 }
 
-/// Rows after the last norm.
-pub(super) fn last_norm(model: &Model, x: &[f32]) -> Vec<f32> {
-    let width = model.architecture.hidden;
-    let mut normed = vec![0.0; x.len()];
-    for (row, normed) in x.chunks_exact(width).zip(normed.chunks_exact_mut(width)) {
-        pare_kernels::elementwise::rms_norm(row, &model.final_norm, model.architecture.norm_eps, normed);
-    }
-    normed
-}
-
 /// The model with every matrix in its type.
 ///
 /// # Errors
@@ -177,11 +167,10 @@ pub(super) fn quantise(
     let width = dense.architecture.hidden;
     if dense.head.is_none() {
         let hessian = || {
-            let mut stream = Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences);
-            for block in &fast.blocks {
-                stream.pass(block, work)?;
-            }
-            let moments = gram(&last_norm(dense, &stream.x), width, pool);
+            let mut stream = ResidualStream::embed(dense, sequences);
+            stream.advance_through(&fast.blocks, 0, work)?;
+            stream.release_scratch();
+            let moments = gram(&stream.normed(&dense.final_norm, pool), width, pool);
             HessianFactor::new(&moments, width, options.tied_damping).map_err(fails(last))
         };
         if let Some(weight) = made(types.embedding, || unpacked(&dense.embedding), hessian, options.rounding, pool)? {
@@ -189,10 +178,7 @@ pub(super) fn quantise(
         }
     }
     work.progress.advance(1, "");
-    let (mut ahead, mut behind) = (
-        Stream::embed(&dense.architecture, dense.embedding.as_ref(), sequences),
-        Stream::embed(&dense.architecture, model.embedding.as_ref(), sequences),
-    );
+    let (mut ahead, mut behind) = (ResidualStream::embed(dense, sequences), ResidualStream::embed(&model, sequences));
     let mut blocks = model.blocks.clone();
     for (index, block) in blocks.iter_mut().enumerate() {
         let types = types.blocks.get(index).ok_or_else(does_not_fit)?;
@@ -202,7 +188,7 @@ pub(super) fn quantise(
     model.blocks = blocks;
     if let Some(head) = &dense.head {
         let hessian = || {
-            let moments = gram(&last_norm(&model, &behind.x), width, pool);
+            let moments = gram(&behind.normed(&model.final_norm, pool), width, pool);
             HessianFactor::new(&moments, width, options.damping).map_err(fails(last))
         };
         let weight = made(types.head, || head.to_matrix(), hessian, options.rounding, pool)?;
@@ -223,7 +209,7 @@ fn quantise_block(
     dense: &Block,
     block: &mut Block,
     (index, types): (usize, &[Way; 7]),
-    [ahead, behind]: [&mut Stream<'_>; 2],
+    [ahead, behind]: [&mut ResidualStream; 2],
     options: &QuantiseOptions,
     work: Work<'_>,
 ) -> Result<(), Error> {
@@ -233,20 +219,21 @@ fn quantise_block(
         let writes = matches!(point, Point::AttentionOut | Point::FfnOut);
         step(block, (site, writes), inputs, drift, projections, types, options, pool)
     };
-    let difference = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
     if let (Some(own), Some(now)) = (dense.attention(), block.attention()) {
         let alone = |block: &Block| Block { mixer: block.mixer.clone(), ffn: None };
         let inputs = behind.normed(&now.norm, pool);
         let drift = difference(&ahead.normed(&own.norm, pool), &inputs);
         step(block, Point::AttentionIn, &inputs, &drift, &[Projection::Q, Projection::K, Projection::V])?;
-        ahead.pass(&alone(dense), work)?;
-        // The output projection is still the dense one: what is off after it is the drift.
-        let mut after = behind.clone();
-        let seen = after.watch(&packed(&alone(block), pool), &[Point::AttentionOut], work)?;
-        let drift = difference(&ahead.x, &after.x);
+        let (seen, drift) = seen_and_drift(
+            index,
+            [&alone(dense), &alone(block)],
+            Point::AttentionOut,
+            [&mut *ahead, &mut *behind],
+            work,
+        )?;
         step(block, Point::AttentionOut, seen.at(Point::AttentionOut), &drift, &[Projection::O])?;
         if let Some(linear) = block.linear(Projection::O) {
-            behind.add(&packed_linear(linear, pool), seen.at(Point::AttentionOut), pool);
+            behind.add_output(&packed_linear(linear, pool), seen.at(Point::AttentionOut), pool);
         }
     }
     if let (Some(own), Some(now)) = (&dense.ffn, &block.ffn) {
@@ -254,17 +241,36 @@ fn quantise_block(
         let inputs = behind.normed(&now.norm, pool);
         let drift = difference(&ahead.normed(&own.norm, pool), &inputs);
         step(block, Point::FfnIn, &inputs, &drift, &[Projection::Gate, Projection::Up])?;
-        ahead.pass(&alone(dense), work)?;
-        let mut after = behind.clone();
-        let seen = after.watch(&packed(&alone(block), pool), &[Point::FfnOut], work)?;
-        let drift = difference(&ahead.x, &after.x);
+        let (seen, drift) =
+            seen_and_drift(index, [&alone(dense), &alone(block)], Point::FfnOut, [&mut *ahead, &mut *behind], work)?;
         step(block, Point::FfnOut, seen.at(Point::FfnOut), &drift, &[Projection::Down])?;
         if let Some(linear) = block.linear(Projection::Down) {
-            behind.add(&packed_linear(linear, pool), seen.at(Point::FfnOut), pool);
+            behind.add_output(&packed_linear(linear, pool), seen.at(Point::FfnOut), pool);
         }
     }
     work.interrupt.check()?;
     Ok(())
+}
+
+/// Takes the dense stream through a part; what the same part reads at `point` of the other stream, and the drift after it: the projection that
+/// reads there is still the dense one.
+fn seen_and_drift(
+    index: usize,
+    [dense, part]: [&Block; 2],
+    point: Point,
+    [ahead, behind]: [&mut ResidualStream; 2],
+    work: Work<'_>,
+) -> Result<(Capture, Vec<f32>), Error> {
+    ahead.advance(index, dense, work)?;
+    ahead.release_scratch();
+    let (mut after, mut seen) = (behind.clone(), Capture::only(&[point]));
+    after.advance_observed(index, &packed(part, work.pool), &mut seen, work)?;
+    let drift = difference(ahead.x(), after.x());
+    Ok((seen, drift))
+}
+
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
 /// Quantises the projections that read `inputs` `[T, n]`. The drift `[T, k]` is of their outputs when they write to the stream, of the
