@@ -87,7 +87,7 @@ fn without_a_client_only_the_cache_is_used() {
 #[cfg(feature = "hub")]
 mod online {
     use super::server::{Hub, Repository};
-    use super::{fetch, golden, refusal, settings};
+    use super::{Interrupt, fetch, fetch_with, golden, refusal, settings};
     use pare_format::directory::ModelDirectory;
     use std::path::{Path, PathBuf};
 
