@@ -25,6 +25,9 @@ enum Stage {
     Split(SysRegex),
 }
 
+/// `\d\b` as the engine of the Python package reads it: of the numbers that are no digits those of Latin-1 belong to a word, and joiners do not.
+const LAST_DIGIT: &str = r"\d(?![\p{L}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be}])";
+
 /// What is counted from the right.
 struct FromRight {
     /// Runs of digits.
@@ -38,7 +41,7 @@ impl FromRight {
     fn of(pattern: &str) -> Option<Self> {
         let (runs, last) = match pattern {
             pattern::DIGITS_FROM_RIGHT => (r"\p{N}+", None),
-            pattern::DIGITS_TO_BOUNDARY => (r"\d+", Some(r"\d\b")),
+            pattern::DIGITS_TO_BOUNDARY => (r"\d+", Some(LAST_DIGIT)),
             _ => return None,
         };
         let build = |pattern| SysRegex::new(pattern).ok();

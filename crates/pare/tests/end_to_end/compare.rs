@@ -103,13 +103,14 @@ fn two_recipes_at_two_shares_and_what_cannot_be() {
     // More is lost where less is kept, and noise loses most.
     let lost = |name: &str, keep: f64| of(name, keep)["kl_mean"].as_f64().unwrap();
     assert!(lost("wanda", 0.88) < lost("wanda", 0.5) && lost("wanda", 0.5) < lost("random", 0.5));
-    // Of the recipes slim alone leaves bytes out: it stands beside the uncut model in as few bits, which loses less.
+    // Of the recipes slim alone leaves bytes out: it stands beside the uncut model in as few bits, which loses less. The file as read has a header
+    // more than the dense weights.
     let plain = &found["plain_bits"].as_array().unwrap()[..];
     let [plain] = plain else { panic!("{plain:?}") };
     let least = of("slim", 0.88);
     assert!(plain["bytes"].as_u64() <= least["bytes"].as_u64() && plain["bytes"].as_u64() > Some(1000), "{plain}");
     assert!(plain["kl_mean"].as_f64() > Some(0.0) && plain["kl_mean"].as_f64() < least["kl_mean"].as_f64(), "{plain}");
-    assert_eq!(found["fronts"]["bytes"], json!([plain["name"], "as read", "dense"]), "{found}");
+    assert_eq!(found["fronts"]["bytes"], json!([plain["name"], "dense"]), "{found}");
 
     let page = fs::read_to_string(tiny.folder().join("out/compare.html")).unwrap();
     assert_eq!(page.matches("<svg class=\"pareto\"").count(), 2);
@@ -173,7 +174,8 @@ fn what_is_there_is_not_measured_again() {
     // The dense model is measured on the held-out text alone.
     assert_eq!(succeeds(compare(&tiny, &TWO)).stderr, counts(7, 2));
     let more = ["--recipes", "slim,wanda", "--keep", "0.5,0.88,0.7", "--probes", "1"];
-    assert_eq!(succeeds(compare(&tiny, &more)).stderr, counts(5, 9));
+    // The largest plain type below either size of slim is the same.
+    assert_eq!(succeeds(compare(&tiny, &more)).stderr, counts(4, 9));
 }
 
 #[test]
