@@ -74,8 +74,8 @@ impl Export<'_> {
                 "--imatrix: {name} rounds every number alone, nothing is weighed; give q8_0, q4_k_m or the like"
             )));
         }
+        let matrices = self.tensors.iter().filter(|tensor| tensor.is_matrix()).count();
         for (name, inputs) in &imatrix.entries {
-            let matrices = self.tensors.iter().filter(|tensor| tensor.is_matrix()).count();
             let Some(tensor) = self.tensors.iter_mut().find(|tensor| tensor.name == *name && tensor.is_matrix()) else {
                 let model = self.model;
                 return Err(Error::Refused(format!(

@@ -139,12 +139,10 @@ fn run_mixed(arguments: &Arguments, work: Work<'_>) -> Result<()> {
     texts.insert(0, Named { name: "selection".to_owned(), text: select });
     let measured = measured(path, &reference, &texts, context, work)?;
     report(arguments, path, &written, Some((&measured[..], &texts[..])), choice.nats)?;
-    let mut expected = choice.nats;
-    for (at, (named, &nats)) in texts.iter().zip(&measured).enumerate() {
-        mixed::compare(path, expected, nats, &named.text.origin)?;
-        if at == 0 {
-            expected = nats;
-        }
+    let Some((&on_selection, on_held_out)) = measured.split_first() else { return Ok(()) };
+    mixed::compare(path, choice.nats, on_selection, &texts[0].text.origin)?;
+    for (named, &nats) in texts[1..].iter().zip(on_held_out) {
+        mixed::compare(path, on_selection, nats, &named.text.origin)?;
     }
     Ok(())
 }
